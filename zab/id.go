@@ -25,6 +25,15 @@ func (z Zxid) Follows(prev Zxid) bool {
 	return z == prev+1 && z.Epoch() == prev.Epoch() || z.Epoch() > prev.Epoch() && z.Counter() == 1
 }
 
+// Next returns the zxid behind z: the next counter, or the first of the next
+// epoch when the counter is used up.
+func (z Zxid) Next() Zxid {
+	if z.Counter() == ^uint32(0) {
+		return NewZxid(z.Epoch()+1, 1)
+	}
+	return z + 1
+}
+
 // String prints the zxid as ZooKeeper does: 0x100000002.
 func (z Zxid) String() string { return fmt.Sprintf("0x%x", uint64(z)) }
 

@@ -101,15 +101,26 @@ type MultiResponse struct{ Results []MultiResult }
 // Append implements Record.
 func (r *MultiResponse) Append(b []byte) []byte {
 	for _, res := range r.Results {
-		b = (&multiHeader{Op: res.Op, Err: int32(res.Err)}).Append(b)
-		if res.Op == OpFailed {
-			b = AppendInt(b, int32(res.Err))
-		} else if res.Record != nil {
-			b = res.Record.Append(b)
-		}
+		b = AppendMultiResult(b, res)
 	}
-	return multiEnd.Append(b)
+	return AppendMultiEnd(b)
 }
+
+// AppendMultiResult appends one result, for who builds a MultiResponse piece by
+// piece.
+func AppendMultiResult(b []byte, res MultiResult) []byte {
+	b = (&multiHeader{Op: res.Op, Err: int32(res.Err)}).Append(b)
+	if res.Op == OpFailed {
+		return AppendInt(b, int32(res.Err))
+	}
+	if res.Record != nil {
+		b = res.Record.Append(b)
+	}
+	return b
+}
+
+// AppendMultiEnd closes a list of results.
+func AppendMultiEnd(b []byte) []byte { return multiEnd.Append(b) }
 
 // Decode implements Record.
 func (r *MultiResponse) Decode(d *Decoder) {
