@@ -1,0 +1,281 @@
+//go:build interop
+
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/paddockio/paddock/zab/client/apachetest"
+	"github.com/paddockio/paddock/zab/wire"
+)
+
+const interopPort = 23301
+
+// runClient runs a client until the test ends.
+func runClient(t *testing.T, cfg Config) *Client {
+	t.Helper()
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return c
+}
+
+// TestApacheServer does every operation against a real server.
+func TestApacheServer(t *testing.T) {
+	zk := apachetest.Start(t, interopPort)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := func(what string, ch <-chan Event) Event {
+		t.Helper()
+		select {
+		case e := <-ch:
+			return e
+		case <-ctx.Done():
+			t.Fatalf("no event: %s", what)
+		}
+		return Event{}
+	}
+
+	root := runClient(t, Config{Servers: zk.Addr})
+	_, _, err := root.Create(ctx, "/base", nil, nil, wire.Persistent)
+	must(err)
+	c := runClient(t, Config{Servers: zk.Addr + "/base", SessionTimeout: 4 * time.Second})
+
+	// Data.
+	path, stat, err := c.Create(ctx, "/a", []byte("one"), nil, wire.Persistent)
+	if must(err); path != "/a" || stat.DataLength != 3 {
+		t.Errorf("created %q %+v", path, stat)
+	}
+	if _, _, err = c.Create(ctx, "/a", nil, nil, wire.Persistent); !errors.Is(err, wire.ErrNodeExists) {
+		t.Errorf("second create: %v", err)
+	}
+	stat, err = c.Set(ctx, "/a", []byte("two"), 0)
+	if must(err); stat.Version != 1 {
+		t.Errorf("version %d after a set", stat.Version)
+	}
+	if _, err = c.Set(ctx, "/a", nil, 0); !errors.Is(err, wire.ErrBadVersion) {
+		t.Errorf("set of an old version: %v", err)
+	}
+	data, _, dataW, err := c.GetW(ctx, "/a")
+	if must(err); string(data) != "two" {
+		t.Errorf("data %q", data)
+	}
+	_, found, existW, err := c.ExistsW(ctx, "/later")
+	if must(err); found {
+		t.Error("/later exists")
+	}
+	_, _, childW, err := c.ChildrenW(ctx, "/")
+	must(err)
+	tree, err := c.AddWatch(ctx, "/", wire.WatchPersistentRecursive)
+	must(err)
+	flat, err := c.AddWatch(ctx, "/a", wire.WatchPersistent)
+	must(err)
+	_, err = root.Set(ctx, "/base/a", []byte("three"), -1)
+	must(err)
+	for what, ch := range map[string]<-chan Event{"data": dataW, "recursive": tree.Events(), "persistent": flat.Events()} {
+		if e := next(what, ch); e.Type != wire.EventNodeDataChanged || e.Path != "/a" || e.Zxid == 0 {
+			t.Errorf("%s watch: %+v", what, e)
+		}
+	}
+	_, _, err = root.Create(ctx, "/base/later", nil, nil, wire.Persistent)
+	must(err)
+	if e := next("exist", existW); e.Type != wire.EventNodeCreated {
+		t.Errorf("exist watch: %+v", e)
+	}
+	if e := next("child", childW); e.Type != wire.EventNodeChildrenChanged || e.Path != "/" {
+		t.Errorf("child watch: %+v", e)
+	}
+	if e := next("recursive", tree.Events()); e.Type != wire.EventNodeCreated || e.Path != "/later" {
+		t.Errorf("recursive watch: %+v", e)
+	}
+	must(tree.Close())
+	must(flat.Close())
+	must(c.Sync(ctx, "/"))
+	if ok, err := c.CheckWatches(ctx, "/", wire.WatcherAny); ok || err != nil {
+		t.Errorf("watch of / after it was closed: %v, %v", ok, err)
+	}
+	_, _, removedW, err := c.GetW(ctx, "/a")
+	must(err)
+	must(c.RemoveWatches(ctx, "/a", wire.WatcherData))
+	if e := next("removed", removedW); e.Type != wire.EventDataWatchRemoved {
+		t.Errorf("removed watch: %+v", e)
+	}
+	if err := c.RemoveWatches(ctx, "/a", wire.WatcherAny); !errors.Is(err, wire.ErrNoWatcher) {
+		t.Errorf("second removal: %v", err)
+	}
+
+	// Modes.
+	path, _, err = c.Create(ctx, "/q-", nil, nil, wire.PersistentSequential)
+	if must(err); path != "/q-0000000002" {
+		t.Errorf("sequential path %q", path)
+	}
+	_, _, err = c.Create(ctx, "/e", nil, nil, wire.Ephemeral)
+	must(err)
+	_, _, err = c.Create(ctx, "/box", nil, nil, wire.Container)
+	must(err)
+	_, _, err = c.CreateTTL(ctx, "/ttl", nil, nil, wire.PersistentTTL, time.Hour)
+	must(err)
+	if got, err := c.Ephemerals(ctx, "/"); err != nil || !reflect.DeepEqual(got, []string{"/e"}) {
+		t.Errorf("ephemerals %q, %v", got, err)
+	}
+	if n, err := c.AllChildrenNumber(ctx, "/"); err != nil || n != 6 {
+		t.Errorf("%d descendants, %v", n, err)
+	}
+	names, _, err := c.Children(ctx, "/")
+	if want := []string{"a", "box", "e", "later", "q-0000000002", "ttl"}; err != nil || !reflect.DeepEqual(names, want) {
+		t.Errorf("children %q, %v, want %q", names, err, want)
+	}
+
+	// Rights.
+	must(c.AddAuth(ctx, "digest", []byte("ann:secret")))
+	if ids, err := c.WhoAmI(ctx); err != nil || !slices.Contains(ids, wire.ID{Scheme: "digest", ID: "ann"}) {
+		t.Errorf("whoAmI %v, %v", ids, err)
+	}
+	_, err = c.SetACL(ctx, "/a", []wire.ACL{{Perms: wire.PermAll, ID: wire.ID{Scheme: "auth"}}}, -1)
+	must(err)
+	if acl, _, err := c.GetACL(ctx, "/a"); err != nil || len(acl) != 1 || acl[0].ID.Scheme != "digest" {
+		t.Errorf("acl %v, %v", acl, err)
+	}
+	if _, _, err := root.Get(ctx, "/base/a"); !errors.Is(err, wire.ErrNoAuth) {
+		t.Errorf("read without right: %v", err)
+	}
+
+	// Several at once.
+	results, err := c.Multi(ctx, CreateOp("/m", []byte("x"), nil, wire.Persistent), SetOp("/m", []byte("y"), 0),
+		CheckOp("/m", 1), DeleteOp("/m", -1))
+	if must(err); len(results) != 4 || results[0].Record.(*wire.CreateResponse).Path != "/m" {
+		t.Errorf("multi %+v", results)
+	}
+	results, err = c.Multi(ctx, CreateOp("/m", nil, nil, wire.Persistent), DeleteOp("/none", -1), CheckOp("/m", -1))
+	var opErr *wire.OpError
+	if !errors.As(err, &opErr) || opErr.Op != wire.OpDelete || opErr.Path != "/none" || opErr.Err != wire.ErrNoNode || len(results) != 3 {
+		t.Errorf("failing multi %+v, %v", results, err)
+	}
+	results, err = c.MultiRead(ctx, GetOp("/a"), ChildrenOp("/nope"))
+	if must(err); string(results[0].Record.(*wire.GetDataResponse).Data) != "three" || results[1].Err != wire.ErrNoNode {
+		t.Errorf("multiRead %+v", results)
+	}
+	if _, _, err := c.Reconfig(ctx, "", "", "", -1); err == nil {
+		t.Error("a standalone server was reconfigured")
+	}
+	if err := c.Delete(ctx, "/", -1); err == nil {
+		t.Error("deleted a chroot that has children")
+	}
+
+	// Every goroutine gets its own answer.
+	var wg sync.WaitGroup
+	for g := range 50 {
+		wg.Go(func() {
+			p := fmt.Sprintf("/p%02d", g)
+			if _, _, err := c.Create(ctx, p, []byte(p), nil, wire.Persistent); err != nil {
+				t.Error(err)
+			}
+			for range 50 {
+				if got, _, err := c.Get(ctx, p); err != nil || string(got) != p {
+					t.Errorf("get %s: %q, %v", p, got, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+
+	// Size limit: the largest that the server takes, and one more.
+	big := make([]byte, wire.MaxBuffer-8-4-len("/base/a")-4-4)
+	_, err = c.Set(ctx, "/a", big, -1)
+	must(err)
+	if data, _, err = c.Get(ctx, "/a"); err != nil || len(data) != len(big) {
+		t.Errorf("got %d of %d bytes, %v", len(data), len(big), err)
+	}
+	if _, err = c.Set(ctx, "/a", append(big, 0), -1); !errors.Is(err, ErrRequestTooLarge) {
+		t.Errorf("oversize set: %v", err)
+	}
+}
+
+// TestApacheServerRestart takes a session over a restart of the server and of
+// the process, with watches and ephemerals.
+func TestApacheServerRestart(t *testing.T) {
+	zk := apachetest.Start(t, interopPort+1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := New(Config{Servers: zk.Addr, SessionTimeout: 10 * time.Second})
+	must(err)
+	ran := make(chan error, 1)
+	runCtx, stop := context.WithCancel(ctx)
+	go func() { ran <- c.Run(runCtx) }()
+	_, _, err = c.Create(ctx, "/e", []byte("x"), nil, wire.Ephemeral)
+	must(err)
+	_, _, ch, err := c.GetW(ctx, "/e")
+	must(err)
+	w, err := c.AddWatch(ctx, "/", wire.WatchPersistentRecursive)
+	must(err)
+	zk.Stop()
+	zk.Restart()
+	_, err = c.Set(ctx, "/e", []byte("y"), 0)
+	must(err)
+	select {
+	case e := <-ch:
+		if e.Type != wire.EventNodeDataChanged {
+			t.Errorf("event after the restart: %+v", e)
+		}
+	case <-ctx.Done():
+		t.Fatal("the one-shot watch was not armed again")
+	}
+	var got []Event
+	for len(got) < 3 {
+		select {
+		case e := <-w.Events():
+			got = append(got, e)
+		case <-ctx.Done():
+			t.Fatalf("events %v", got)
+		}
+	}
+	if got[0].State != wire.StateDisconnected || got[1].Type != wire.EventNone || got[1].State != wire.StateSyncConnected ||
+		got[2].Type != wire.EventNodeDataChanged {
+		t.Errorf("events %+v", got)
+	}
+
+	stored := c.Session()
+	stop()
+	must(<-ran)
+	next, err := New(Config{Servers: zk.Addr, Session: &stored})
+	must(err)
+	go func() { ran <- next.Run(ctx) }()
+	if names, err := next.Ephemerals(ctx, "/"); err != nil || len(names) != 1 || next.Session().ID != stored.ID {
+		t.Errorf("taken up: ephemerals %q, %v, session %v, want %v", names, err, next.Session(), stored)
+	}
+	must(next.CloseSession(ctx))
+	must(<-ran)
+	last := runClient(t, Config{Servers: zk.Addr, Session: &stored})
+	if _, found, err := last.Exists(ctx, "/e"); found || err != nil || last.Session().ID == stored.ID {
+		t.Errorf("after closing the session: found %v, %v, session %v", found, err, last.Session())
+	}
+}
