@@ -1,0 +1,160 @@
+package nameserver
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+)
+
+// An index maps the names below one word of the domain to services (or
+// applications). It follows the directory's sorted list by its differences, so
+// that a change costs what changed, and knows of every ancestor and of every
+// last segment how many names stand behind it.
+type index struct {
+	log *slog.Logger
+
+	mu    sync.RWMutex
+	fresh bool   // gen is set
+	gen   uint64 // the generation that list was read at
+	list  []string
+	nodes map[string]*node // by labels in wire format, lower case, no root
+}
+
+// A node is a name that exists. Without an exact name and without an alias it
+// holds no data: it is an ancestor only.
+type node struct {
+	exact []string // names spelled like this but for letter case: one, or a collision
+	last  []string // dotted names whose last segment this is
+	below int      // names strictly below
+}
+
+func newIndex(log *slog.Logger) *index {
+	return &index{log: log, nodes: make(map[string]*node)}
+}
+
+type found int
+
+const (
+	missing  found = iota // no such name
+	ancestor              // exists, but stands for nothing or for several
+	exact                 // stands for one
+)
+
+// find returns what the labels stand for. A name that several services could
+// mean, as their letter case or their packages alone tell them apart, stands for
+// none of them: traffic must not reach the wrong one.
+func (x *index) find(labels []byte) (string, found) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	n := x.nodes[string(labels)]
+	switch {
+	case n == nil:
+		return "", missing
+	case len(n.exact) == 1:
+		return n.exact[0], exact
+	case len(n.exact) == 0 && len(n.last) == 1:
+		return n.last[0], exact
+	}
+	return "", ancestor
+}
+
+// sync brings the index up to generation gen. list may already be newer: the
+// caller compares generations after it is done.
+func (x *index) sync(gen uint64, list func() []string) {
+	x.mu.RLock()
+	ok := x.fresh && x.gen == gen
+	x.mu.RUnlock()
+	if ok {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	next := list()
+	if !strictlySorted(next) {
+		next = slices.Compact(slices.Sorted(slices.Values(next)))
+	}
+	old, now := x.list, next
+	for len(old) > 0 || len(now) > 0 {
+		switch {
+		case len(old) > 0 && len(now) > 0 && old[0] == now[0]:
+			old, now = old[1:], now[1:]
+		case len(now) == 0 || len(old) > 0 && old[0] < now[0]:
+			x.changeLocked(old[0], false)
+			old = old[1:]
+		default:
+			x.changeLocked(now[0], true)
+			now = now[1:]
+		}
+	}
+	x.fresh, x.gen, x.list = true, gen, next
+}
+
+// changeLocked adds or removes a name of the directory.
+func (x *index) changeLocked(name string, add bool) {
+	var buf [maxName]byte
+	labels, err := appendName(buf[:0], name)
+	if err == nil && len(labels)+1 > maxName {
+		err = errLongName
+	}
+	if err != nil {
+		if add {
+			x.log.Warn("name cannot be reached by dns", "name", name, "err", err)
+		}
+		return
+	}
+	x.touchLocked(labels, func(n *node) {
+		n.exact = changed(n.exact, name, add)
+		if add && len(n.exact) == 2 {
+			x.log.Warn("names differ in letter case only, dns answers for neither", "names", n.exact)
+		}
+	})
+	for rest := labels[1+labels[0]:]; len(rest) > 0; rest = rest[1+rest[0]:] {
+		lastSegment := len(rest) == 1+int(rest[0])
+		x.touchLocked(rest, func(n *node) {
+			if add {
+				n.below++
+			} else {
+				n.below--
+			}
+			if !lastSegment {
+				return
+			}
+			n.last = changed(n.last, name, add)
+			if add && len(n.last) == 2 {
+				x.log.Info("several names end in one segment, it is no dns alias any more", "names", n.last)
+			}
+		})
+	}
+}
+
+func (x *index) touchLocked(labels []byte, change func(*node)) {
+	n := x.nodes[string(labels)]
+	if n == nil {
+		n = new(node)
+		x.nodes[string(labels)] = n
+	}
+	if change(n); n.below == 0 && len(n.exact) == 0 {
+		delete(x.nodes, string(labels))
+	}
+}
+
+// changed returns list, which is sorted, with or without name.
+func changed(list []string, name string, add bool) []string {
+	i, have := slices.BinarySearch(list, name)
+	switch {
+	case add && !have:
+		return slices.Insert(list, i, name)
+	case !add && have:
+		return slices.Delete(list, i, i+1)
+	}
+	return list
+}
+
+func strictlySorted(list []string) bool {
+	for i := 1; i < len(list); i++ {
+		if list[i-1] >= list[i] {
+			return false
+		}
+	}
+	return true
+}
