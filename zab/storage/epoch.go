@@ -1,0 +1,144 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+
+	"github.com/paddockio/paddock/zab"
+)
+
+// The epoch files (class QuorumPeer): acceptedEpoch is the promise to no earlier
+// leader, currentEpoch names the history that this server has adopted.
+const (
+	acceptedName = "acceptedEpoch"
+	currentName  = "currentEpoch"
+)
+
+// epochState is what is known of one epoch file.
+type epochState struct {
+	epoch zab.Epoch
+	known bool
+	found bool // a file was there, good or not
+}
+
+// readEpoch reads an epoch file and the temporary file of an interrupted write.
+// The larger counts: a promise may have left this server after its write.
+func readEpoch(fsys FS, dir, name string) (epochState, error) {
+	var st epochState
+	for _, n := range []string{name, name + ".tmp"} {
+		b, err := readSmall(fsys, filepath.Join(dir, n))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return st, err
+		}
+		st.found = st.found || n == name
+		v, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 32)
+		if err != nil {
+			continue
+		}
+		st.epoch, st.known = max(st.epoch, zab.Epoch(v)), true
+	}
+	return st, nil
+}
+
+// writeWhole replaces a small file so that a crash leaves the old or the new one.
+func writeWhole(fsys FS, dir, name string, b []byte) error {
+	tmp := filepath.Join(dir, name+".tmp")
+	f, err := fsys.Create(tmp)
+	if err != nil {
+		return err
+	}
+	_, werr := f.WriteAt(b, 0)
+	if werr == nil {
+		werr = f.Sync()
+	}
+	if err := errors.Join(werr, f.Close()); err != nil {
+		return fmt.Errorf("%s: %w", tmp, err)
+	}
+	if err := fsys.Rename(tmp, filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	return fsys.SyncDir(dir)
+}
+
+// readSmall reads a file of which only a few bytes matter.
+func readSmall(fsys FS, name string) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b := make([]byte, 4096)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return b[:n], nil
+}
+
+// AcceptedEpoch returns the latest epoch that this server has promised to: no
+// leader of an earlier one may be followed. The error is ErrEpochUnknown if the
+// promise is lost; such a server must not count in a quorum until it is synced.
+// Call it after Recover.
+func (s *Store) AcceptedEpoch() (zab.Epoch, error) { return s.epochOf(&s.accepted, acceptedName) }
+
+// CurrentEpoch returns the epoch whose history this server has adopted, at least
+// that of the last transaction. Call it after Recover.
+func (s *Store) CurrentEpoch() (zab.Epoch, error) { return s.epochOf(&s.current, currentName) }
+
+func (s *Store) epochOf(st *epochState, name string) (zab.Epoch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !st.known {
+		return st.epoch, fmt.Errorf("%s: %w", filepath.Join(s.snapDir, name), ErrEpochUnknown)
+	}
+	return st.epoch, nil
+}
+
+// SetAcceptedEpoch makes a promise. When it returns nil the promise survives a
+// crash; an error is final. Going back is refused.
+func (s *Store) SetAcceptedEpoch(e zab.Epoch) error { return s.setEpoch(&s.accepted, acceptedName, e) }
+
+// SetCurrentEpoch says that the history of epoch e has been adopted and is safe.
+// It must not be above the accepted epoch.
+func (s *Store) SetCurrentEpoch(e zab.Epoch) error {
+	s.mu.Lock()
+	accepted := s.accepted
+	s.mu.Unlock()
+	if !accepted.known || e > accepted.epoch {
+		return fmt.Errorf("set %s %d: the accepted epoch is %d", currentName, e, accepted.epoch)
+	}
+	return s.setEpoch(&s.current, currentName, e)
+}
+
+func (s *Store) setEpoch(st *epochState, name string, e zab.Epoch) error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	cur := *st
+	s.mu.Unlock()
+	if cur.known && e == cur.epoch && cur.found {
+		return nil
+	}
+	if cur.known && e < cur.epoch {
+		return fmt.Errorf("set %s %d: it is %d already", name, e, cur.epoch)
+	}
+	if err := writeWhole(s.fs, s.snapDir, name, strconv.AppendUint(nil, uint64(e), 10)); err != nil {
+		return s.fail(fmt.Errorf("write %s: %w", name, err))
+	}
+	s.mu.Lock()
+	*st = epochState{e, true, true}
+	if st == &s.current {
+		s.markEpoch = e
+	}
+	s.mu.Unlock()
+	return s.writeMark()
+}

@@ -1,0 +1,229 @@
+package storage
+
+import (
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/adler32"
+	"io"
+	"path/filepath"
+	"sync"
+
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/wire"
+	"github.com/paddockio/paddock/zab/znode"
+)
+
+// flushEvery is how much of a snapshot is written before it is made safe: the
+// log's sync may have to wait for the disk to take that much.
+const flushEvery = 4 << 20
+
+// fileWriter is a File as a stream that reaches the disk steadily.
+type fileWriter struct {
+	f     File
+	off   int64
+	dirty int64
+}
+
+func (w *fileWriter) Write(b []byte) (int, error) {
+	n, err := w.f.WriteAt(b, w.off)
+	w.off += int64(n)
+	w.dirty += int64(n)
+	if err == nil && w.dirty >= flushEvery {
+		w.dirty = 0
+		err = w.f.Datasync()
+	}
+	return n, err
+}
+
+// snapWriter writes the parts of a snapshot with the checksum over them.
+type snapWriter struct {
+	w   io.Writer
+	sum hash.Hash32
+	buf []byte
+}
+
+func (s *snapWriter) write(b []byte) error {
+	s.sum.Write(b)
+	s.buf = append(s.buf, b...)
+	if len(s.buf) >= 256<<10 {
+		return s.flush()
+	}
+	return nil
+}
+
+func (s *snapWriter) flush() error {
+	_, err := s.w.Write(s.buf)
+	s.buf = s.buf[:0]
+	return err
+}
+
+// seal writes the checksum of everything before it, and the mark.
+func (s *snapWriter) seal() error {
+	b := binary.BigEndian.AppendUint64(nil, uint64(s.sum.Sum32()))
+	return s.write(wire.AppendString(b, "/"))
+}
+
+// EncodeSnapshot writes the snapshot of f to w, in the form that goes into
+// files and over the quorum port. It ends the freeze. lock is as for
+// znode.Frozen.Walk.
+func EncodeSnapshot(w io.Writer, f *znode.Frozen, lock sync.Locker) error {
+	s := &snapWriter{w: w, sum: adler32.New()}
+	b := appendHeader(nil, snapMagic, -1)
+	b = wire.AppendInt(b, int32(len(f.Sessions)))
+	for _, x := range f.Sessions {
+		b = wire.AppendInt(wire.AppendLong(b, int64(x.ID)), x.TimeoutMs)
+	}
+	b = wire.AppendInt(b, int32(len(f.ACLs)))
+	for _, x := range f.ACLs {
+		b = wire.AppendACL(wire.AppendLong(b, x.Key), x.ACL)
+	}
+	if err := s.write(b); err != nil {
+		f.Discard(lock)
+		return err
+	}
+	if err := f.Walk(lock, s.write); err != nil {
+		return err
+	}
+	if err := s.write(wire.AppendString(nil, "/")); err != nil {
+		return err
+	}
+	if err := s.seal(); err != nil {
+		return err
+	}
+	// A reader with digests expects this section; digest 0 of zxid 0 says that
+	// there is none.
+	b = b[:0]
+	if f.Digest.Version == wire.DigestVersion {
+		b = wire.AppendLong(b, int64(f.Zxid))
+		b = wire.AppendInt(b, f.Digest.Version)
+		b = wire.AppendLong(b, int64(f.Digest.Tree))
+	} else {
+		b = wire.AppendLong(b, 0)
+		b = wire.AppendInt(b, wire.DigestVersion)
+		b = wire.AppendLong(b, 0)
+	}
+	if err := s.write(b); err != nil {
+		return err
+	}
+	if err := s.seal(); err != nil {
+		return err
+	}
+	if err := s.write(wire.AppendLong(nil, int64(f.Zxid))); err != nil {
+		return err
+	}
+	if err := s.seal(); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+// WriteSnapshot writes what f has frozen to snapshot.<zxid>, so that a crash at
+// any moment leaves a whole snapshot of that name or none, and reads it back.
+// It returns the file and its size. It ends the freeze in any case, and may run
+// while the log is written; only one runs at a time.
+//
+// An error is not final (rule R2): the logs still hold everything, and the next
+// attempt may succeed.
+func (s *Store) WriteSnapshot(f *znode.Frozen, lock sync.Locker) (path string, size int64, err error) {
+	s.filesMu.Lock()
+	defer s.filesMu.Unlock()
+	if err := errors.Join(s.failed(), s.lock.held()); err != nil {
+		f.Discard(lock)
+		return "", 0, err
+	}
+	name := snapName(f.Zxid, s.cfg.Compression)
+	path = filepath.Join(s.snapDir, name)
+	digest := f.Digest
+	size, err = s.writeTemp(name, func(w io.Writer) error {
+		return EncodeSnapshot(w, f, lock)
+	}, func() { f.Discard(lock) })
+	if err != nil {
+		return "", 0, fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := s.publish(name, digest); err != nil {
+		return "", 0, fmt.Errorf("write %s: %w", path, err)
+	}
+	return path, size, nil
+}
+
+// writeTemp writes a snapshot under a temporary name and makes it safe. If the
+// file cannot be made, encode is not called, but discard.
+func (s *Store) writeTemp(name string, encode func(io.Writer) error, discard func()) (size int64, err error) {
+	tmp := filepath.Join(s.snapDir, tempName+name)
+	f, err := s.fs.Create(tmp)
+	if err != nil {
+		discard()
+		return 0, err
+	}
+	out := &fileWriter{f: f}
+	if _, c, _ := parseSnapName(name); c == Gzip {
+		z, _ := gzip.NewWriterLevel(out, gzip.BestSpeed)
+		err = errors.Join(encode(z), z.Close())
+	} else {
+		err = encode(out)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		s.fs.Remove(tmp)
+	}
+	return out.off, err
+}
+
+// publish gives a temporary file its name and reads it back. If it is not what
+// was written, it is deleted again.
+func (s *Store) publish(name string, digest wire.Digest) error {
+	path := filepath.Join(s.snapDir, name)
+	if err := s.fs.Rename(filepath.Join(s.snapDir, tempName+name), path); err != nil {
+		s.fs.Remove(filepath.Join(s.snapDir, tempName+name))
+		return err
+	}
+	if err := s.fs.SyncDir(s.snapDir); err != nil {
+		return err
+	}
+	info, err := s.checkSnapshot(name)
+	if err == nil && digest.Version != 0 && info.Digest != digest {
+		err = fmt.Errorf("digest %x, need %x", info.Digest.Tree, digest.Tree)
+	}
+	if err != nil {
+		rerr := s.fs.Remove(path)
+		return errors.Join(fmt.Errorf("read back: %w", err), rerr)
+	}
+	return nil
+}
+
+// checkSnapshot reads a snapshot with all its checksums.
+func (s *Store) checkSnapshot(name string) (SnapshotInfo, error) {
+	return loadSnapshot(s.fs, filepath.Join(s.snapDir, name), nil)
+}
+
+// loadSnapshot reads a snapshot file; h may be nil.
+func loadSnapshot(fsys FS, path string, h SnapshotHandler) (SnapshotInfo, error) {
+	z, c, ok := parseSnapName(path)
+	if !ok {
+		return SnapshotInfo{}, fmt.Errorf("%s: not the name of a snapshot", path)
+	}
+	f, err := fsys.Open(path)
+	if err != nil {
+		return SnapshotInfo{}, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return SnapshotInfo{}, err
+	}
+	if size == 0 {
+		return SnapshotInfo{}, errors.New("the file is empty")
+	}
+	src, err := unpack(io.NewSectionReader(f, 0, size), c)
+	if err != nil {
+		return SnapshotInfo{}, err
+	}
+	info, err := readSnapshot(src, h)
+	info.Zxid, info.Compression = zab.Zxid(z), c
+	return info, err
+}
