@@ -1,0 +1,310 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// write puts a file into a fresh directory.
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func flags(t *testing.T, args ...string) *pflag.FlagSet {
+	t.Helper()
+	fs := pflag.NewFlagSet("agent", pflag.ContinueOnError)
+	AddFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return fs
+}
+
+func TestTheSampleFileHasEveryKeyWithItsDefault(t *testing.T) {
+	const sample = "../../deploy/agent.yaml"
+	want, err := Load(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(Options{File: sample})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.File, got.ConfigSync, want.ConfigSync = "", nil, nil
+	for i, l := range leaves(reflect.ValueOf(&got).Elem(), "") {
+		// An empty list in the file is as good as none.
+		if w := leaves(reflect.ValueOf(&want).Elem(), "")[i]; format(w.value) != format(l.value) {
+			t.Errorf("%s: the sample says %s, the default is %s", l.key, format(l.value), format(w.value))
+		}
+	}
+	text, err := os.ReadFile(sample)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Commented keys count as well: name has no fixed default, a target none at all.
+	d := document{file: sample, lines: map[string]int{}}
+	uncommented := strings.NewReplacer("configsync: []\n#", "configsync:\n ", "\n#  ", "\n   ", "\n#name", "\nname").Replace(string(text))
+	var c Config
+	d.decode(d.root([]byte(uncommented)), reflect.ValueOf(&c).Elem(), "")
+	if len(d.errs) > 0 {
+		t.Fatalf("with the comments taken away: %v", d.errs)
+	}
+	for _, l := range leaves(reflect.ValueOf(&c).Elem(), "") {
+		if d.lines[l.key] == 0 {
+			t.Errorf("%s is not in the sample", l.key)
+		}
+	}
+	var target Target
+	for _, l := range leaves(reflect.ValueOf(&target).Elem(), "configsync[0].") {
+		if d.lines[l.key] == 0 {
+			t.Errorf("%s is not in the sample", l.key)
+		}
+	}
+	if len(c.ConfigSync) != 1 {
+		t.Fatalf("%d targets in the sample, want 1", len(c.ConfigSync))
+	}
+	got1, want1 := c.ConfigSync[0], defaultTarget()
+	if got1.Mode != want1.Mode || got1.Delete != want1.Delete || got1.Timeout != want1.Timeout || got1.Debounce != want1.Debounce {
+		t.Errorf("target in the sample: %+v, defaults: %+v", got1, want1)
+	}
+}
+
+func TestSourcesWinInTheirOrder(t *testing.T) {
+	zoo := write(t, "zoo.cfg", "dataDir=/data\ntickTime=1111\ninitLimit=7\nsyncLimit=8\nsnapCount=9\n")
+	file := write(t, "agent.yaml", "zab: {zoo_cfg: "+zoo+", init_limit: 70, sync_limit: 80, snap_count: 90}\n")
+	t.Setenv("PADDOCK_ZAB_SYNC_LIMIT", "800")
+	t.Setenv("PADDOCK_ZAB_SNAP_COUNT", "900")
+	t.Setenv("PADDOCK_DNS_LISTEN", "")
+	t.Setenv("PADDOCK_ZAB_FOUR_LETTER_WORDS", "srvr, ruok")
+	c, err := Load(Options{File: file, Flags: flags(t, "--zab.snap_count=9000", "--log.level", "debug")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Zab.TickTime != 1111*time.Millisecond || c.Zab.InitLimit != 70 || c.Zab.SyncLimit != 800 || c.Zab.SnapCount != 9000 {
+		t.Errorf("tick %v init %d sync %d snap %d, want 1.111s from zoo.cfg, 70 from the file, 800 from the environment, 9000 from the flag",
+			c.Zab.TickTime, c.Zab.InitLimit, c.Zab.SyncLimit, c.Zab.SnapCount)
+	}
+	if c.DNS.Listen != "" {
+		t.Errorf("dns.listen = %q: an empty variable must count", c.DNS.Listen)
+	}
+	if strings.Join(c.Zab.FourLetterWords, " ") != "srvr ruok" {
+		t.Errorf("words = %q", c.Zab.FourLetterWords)
+	}
+	if c.Zab.DataDir != "/data" || c.Zab.AutopurgeInterval != 0 {
+		t.Errorf("data %q, purge %v: want those of zoo.cfg", c.Zab.DataDir, c.Zab.AutopurgeInterval)
+	}
+	if c.Log.Level.String() != "DEBUG" {
+		t.Errorf("level %v", c.Log.Level)
+	}
+}
+
+func TestEveryFaultIsReportedAtOnceWithItsPlace(t *testing.T) {
+	file := write(t, "agent.yaml", `name: 7
+dta_dir: /x
+zab:
+  tick_time: 2
+  tick_time: 3s
+  force_sync: yes
+  snap_count: many
+  servers: ["server.1=h:1:2", 5]
+  four_letter_words: srvr
+dns:
+  - a
+configsync:
+  - name: a
+    mode: "rw"
+    colour: red
+log: {level: loud}
+`)
+	t.Setenv("PADDOCK_ZAB_SYNC_LIMIT", "few")
+	_, err := Load(Options{File: file, Flags: flags(t, "--zab.init_limit=x")})
+	got := strings.ReplaceAll(err.Error(), file, "agent.yaml")
+	want := `agent.yaml:1: name: wants text, got the number 7
+agent.yaml:2: dta_dir: unknown key; did you mean data_dir?
+agent.yaml:4: zab.tick_time: wants a duration such as 2s, got the number 2
+agent.yaml:5: zab.tick_time: is set twice, first in line 4
+agent.yaml:6: zab.force_sync: wants true or false, got "yes"
+agent.yaml:7: zab.snap_count: wants a whole number, got "many"
+agent.yaml:8: zab.servers[1]: wants text, got the number 5
+agent.yaml:9: zab.four_letter_words: wants a list, got "srvr"
+agent.yaml:11: dns: wants keys and values, got a list
+agent.yaml:14: configsync[0].mode: wants file permissions such as 0644, got "rw"
+agent.yaml:15: configsync[0].colour: unknown key
+agent.yaml:16: log.level: wants debug, info, warn or error, got "loud"
+environment: PADDOCK_ZAB_SYNC_LIMIT: wants a whole number, got "few"
+flag: -zab.init_limit: wants a whole number, got "x"`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestValuesThatCannotWorkAreReportedWithTheirPlace(t *testing.T) {
+	file := write(t, "agent.yaml", `zab:
+  role: leader
+  id: 300
+  connect: h:1
+  tick_time: 1s
+  min_session_timeout: 1m
+  servers:
+    - server.1=h:2888:2888
+    - what
+  client_listen: "2181"
+  super_digest: secret
+  jute_max_buffer: 5
+registry: {root: dubbo, advertise: 0.0.0.0}
+dns: {listen: "localhost:53", domain: "a..b", ttl: 0s}
+bootstrap: {expect: 3}
+configsync:
+  - {name: a, from: /a, to: /etc/app/}
+  - {name: a, from: b, to: etc/app, delete: maybe}
+  - {name: c, from: /c, to: /etc/app/x}
+admin: {listen: "127.0.0.1:99999"}
+`)
+	t.Setenv("PADDOCK_LOG_FORMAT", "xml")
+	_, err := Load(Options{File: file})
+	got := strings.ReplaceAll(err.Error(), file, "agent.yaml")
+	want := `agent.yaml:2: zab.role: wants one of auto, voter, observer, client, got "leader"
+agent.yaml:3: zab.id: wants a number from 0 to 254, got 300
+agent.yaml:4: zab.connect: needs role client: this agent has a server of its own
+agent.yaml:6: zab.min_session_timeout: 1m0s is more than max_session_timeout, 20s
+agent.yaml:8: zab.servers[0]: quorum and election port are both 2888
+agent.yaml:9: zab.servers[1]: wants server.N=host:port:port, got "what"
+agent.yaml:10: zab.client_listen: wants an address such as 127.0.0.1:2181, got "2181"
+agent.yaml:11: zab.super_digest: wants super: and the base64 of a SHA-1 hash, as DigestAuthenticationProvider makes it
+agent.yaml:12: zab.jute_max_buffer: wants a size from 1KiB to 1GiB, got 5
+agent.yaml:13: registry.root: wants a znode path that begins with /, got "dubbo"
+agent.yaml:13: registry.advertise: 0.0.0.0 is no address that others can reach
+agent.yaml:14: dns.listen: wants an IP address and port such as 127.0.0.1:8600, got "localhost:53"
+agent.yaml:14: dns.domain: wants a domain of at most 62 characters such as paddock., got "a..b."
+agent.yaml:14: dns.ttl: wants 1s to 168h, got 0s
+agent.yaml:15: bootstrap.expect: 3 servers need bootstrap.join to find each other
+agent.yaml:18: configsync[1].name: configsync[0] is called "a" too
+agent.yaml:18: configsync[1].from: wants a znode path that begins with /, got "b"
+agent.yaml:18: configsync[1].to: wants an absolute file name, got "etc/app"
+agent.yaml:18: configsync[1].delete: wants one of keep, delete, got "maybe"
+agent.yaml:19: configsync[2].to: /etc/app/x collides with configsync[0], /etc/app: two targets would overwrite each other
+agent.yaml:20: admin.listen: wants an address such as 127.0.0.1:2181, got "127.0.0.1:99999"
+environment: PADDOCK_LOG_FORMAT: wants one of text, json, got "xml"`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	var one *Error
+	if !errors.As(err, &one) || one.Line != 2 {
+		t.Errorf("errors.As: %+v", one)
+	}
+}
+
+func TestDevNeedsNoFileAndNoDataDirectory(t *testing.T) {
+	c, err := Load(Options{Dev: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Dev || c.DataDir != "" || c.Zab.DataDir != "" || c.Zab.Role != RoleVoter || c.Zab.ClientListen != "127.0.0.1:2181" {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestUnknownVariablesAreWarnings(t *testing.T) {
+	t.Setenv("PADDOCK_SERVICE_HOST", "10.0.0.1") // as Kubernetes sets it
+	t.Setenv("PADDOCK_HTTP", "http://x")         // read by the commands
+	c, err := Load(Options{})
+	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "PADDOCK_SERVICE_HOST") {
+		t.Errorf("warnings %q, error %v", c.Warnings, err)
+	}
+}
+
+func TestFilesThatCannotBeReadAreNamed(t *testing.T) {
+	for _, tc := range []struct{ name, text, want string }{
+		{"syntax", "a: [1\nb: 2\n", "agent.yaml:1: did not find expected ',' or ']'"},
+		{"two documents", "name: a\n---\nname: b\n", "agent.yaml:2: a second document; only one is read"},
+		{"alias", "name: &a x\ndata_dir: *a\n", "agent.yaml:2: data_dir: anchors and aliases are not supported: write the value out"},
+		{"not a mapping", "- a\n", "agent.yaml:1: wants keys and values, got a list"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			file := write(t, "agent.yaml", tc.text)
+			_, err := Load(Options{File: file})
+			if got := strings.ReplaceAll(err.Error(), file, "agent.yaml"); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+	if _, err := Load(Options{File: "/nowhere/agent.yaml"}); err == nil || err.Error() != "/nowhere/agent.yaml: no such file or directory" {
+		t.Errorf("missing file: %v", err)
+	}
+	if _, err := Load(Options{File: t.TempDir()}); err == nil || !strings.HasSuffix(err.Error(), ": is not a file") {
+		t.Errorf("directory: %v", err)
+	}
+}
+
+func TestAnEmptyFileIsTheDefault(t *testing.T) {
+	for _, text := range []string{"", "\n# nothing\n", "zab:\ndns:\n", "---\n"} {
+		if _, err := Load(Options{File: write(t, "agent.yaml", text)}); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		want Size
+		ok   bool
+	}{
+		{"0", 0, true}, {"1048575", 1048575, true}, {"64MiB", 64 << 20, true}, {"4 GiB", 4 << 30, true}, {"7B", 7, true},
+		{"-1", 0, false}, {"1.5MiB", 0, false}, {"9999999TiB", 0, false}, {"MiB", 0, false}, {"", 0, false},
+	} {
+		got, err := ParseSize(tc.text)
+		if got != tc.want || (err == nil) != tc.ok {
+			t.Errorf("ParseSize(%q) = %v, %v", tc.text, got, err)
+		}
+		if tc.ok {
+			if again, err := ParseSize(got.String()); again != got || err != nil {
+				t.Errorf("%v prints %q, which reads %v, %v", int64(got), got.String(), again, err)
+			}
+		}
+	}
+}
+
+func TestSecretsAreNotListed(t *testing.T) {
+	c := Default()
+	c.Zab.SuperDigest = "super:hash"
+	for _, l := range c.Lines() {
+		if strings.Contains(l, "hash") {
+			t.Errorf("%q", l)
+		}
+	}
+}
+
+func FuzzAgentYAML(f *testing.F) {
+	f.Add("zab: {tick_time: 1s, servers: [a]}\nconfigsync: [{name: x}]\n")
+	f.Add("a: &x [*x]\n")
+	f.Add("zab: {jute_max_buffer: 0x10, snap_count: 1_0}\nlog: {level: INFO}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c := Default()
+		d := document{file: "f", lines: map[string]int{}}
+		if root := d.root([]byte(text)); root != nil {
+			d.decode(root, reflect.ValueOf(&c).Elem(), "")
+		}
+		for _, e := range d.errs {
+			if e.Error() == "" || e.File != "f" {
+				t.Fatalf("%+v", e)
+			}
+		}
+		if len(d.errs) == 0 {
+			c.finish()
+			_ = c.Validate() // must not panic
+		}
+	})
+}

@@ -1,0 +1,261 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+// Options say where Load reads.
+type Options struct {
+	// File is the YAML file; "" is none.
+	File string
+	// Dev changes the defaults to those of -dev.
+	Dev bool
+	// Flags are those that AddFlags made, parsed; nil is none.
+	Flags *pflag.FlagSet
+}
+
+// AddFlags adds a hidden flag for every scalar setting, named as its key.
+func AddFlags(fs *pflag.FlagSet) {
+	c := Default()
+	for _, l := range leaves(reflect.ValueOf(&c).Elem(), "") {
+		fs.String(l.key, format(l.value), "see agent.yaml")
+		if err := fs.MarkHidden(l.key); err != nil {
+			panic(err) // the flag was added one line above
+		}
+	}
+}
+
+// Keys lists every setting that the environment and flags know, with the name
+// of its variable, in the order of the fields.
+func Keys() (keys, env []string) {
+	c := Default()
+	for _, l := range leaves(reflect.ValueOf(&c).Elem(), "") {
+		keys, env = append(keys, l.key), append(env, l.env())
+	}
+	return keys, env
+}
+
+// otherEnv are variables with our prefix that are read elsewhere.
+var otherEnv = []string{"PADDOCK_CONFIG", "PADDOCK_HTTP", "PADDOCK_SERVER", "PADDOCK_OUTPUT", "PADDOCK_FILE"}
+
+// Load reads, merges and checks all sources. The error is Errors with every
+// fault of all of them; the Config is then not usable.
+func Load(o Options) (Config, error) {
+	c := Default()
+	if o.Dev {
+		c.dev()
+	}
+	c.File = o.File
+	c.Name, _ = os.Hostname()
+	l := loader{viper: viper.New(), from: map[string]position{}, flags: o.Flags}
+	l.defaults(&c)
+	if o.File != "" {
+		l.file(&c, o.File)
+	}
+	l.environment(&c)
+	l.zooCfg(&c, o.File)
+	l.merge(&c)
+	c.Warnings = l.warnings
+	if len(l.errs) > 0 {
+		return c, l.errs.err()
+	}
+	c.finish()
+	return c, place(c.Validate(), l.from)
+}
+
+// loader is the state of one Load.
+type loader struct {
+	viper    *viper.Viper
+	flags    *pflag.FlagSet
+	from     map[string]position // setting → where its value stands
+	warnings []string
+	errs     Errors
+}
+
+func (l *loader) defaults(c *Config) {
+	for _, f := range leaves(reflect.ValueOf(c).Elem(), "") {
+		l.viper.SetDefault(f.key, f.value.Interface())
+	}
+}
+
+// file decodes the YAML file by the types of the fields, since viper neither
+// knows lines nor refuses anything, and gives viper the typed values to merge.
+func (l *loader) file(c *Config, name string) {
+	data, err := readFile(name)
+	if err != nil {
+		l.errs = append(l.errs, &Error{File: name, Msg: err.Error()})
+		return
+	}
+	values := map[string]any{}
+	d := document{file: name, lines: map[string]int{}, leaf: func(key string, v reflect.Value) {
+		if !strings.Contains(key, "[") { // elements of lists come with the list
+			insert(values, strings.Split(key, "."), v.Interface())
+		}
+	}}
+	scratch := *c
+	if root := d.root(data); root != nil {
+		d.decode(root, reflect.ValueOf(&scratch).Elem(), "")
+	}
+	l.errs = append(l.errs, d.errs...)
+	c.ConfigSync = scratch.ConfigSync
+	for key, line := range d.lines {
+		l.from[key] = position{name, line, key}
+	}
+	if err := l.viper.MergeConfigMap(values); err != nil {
+		l.errs = append(l.errs, &Error{File: name, Msg: err.Error()})
+	}
+}
+
+func insert(m map[string]any, path []string, v any) {
+	for _, p := range path[:len(path)-1] {
+		sub, ok := m[p].(map[string]any)
+		if !ok {
+			sub = map[string]any{}
+			m[p] = sub
+		}
+		m = sub
+	}
+	m[path[len(path)-1]] = v
+}
+
+// environment binds variables and flags, and notes what they override.
+func (l *loader) environment(c *Config) {
+	l.viper.AllowEmptyEnv(true) // PADDOCK_DNS_LISTEN= switches DNS off
+	known := map[string]bool{}
+	for _, f := range leaves(reflect.ValueOf(c).Elem(), "") {
+		known[f.env()] = true
+		_ = l.viper.BindEnv(f.key, f.env()) // fails without a key only
+		if _, ok := os.LookupEnv(f.env()); ok {
+			l.from[f.key] = position{file: "environment", key: f.env()}
+		}
+		if l.flags == nil {
+			continue
+		}
+		if flag := l.flags.Lookup(f.key); flag != nil && flag.Changed {
+			_ = l.viper.BindPFlag(f.key, flag) // fails for a nil flag only
+			l.from[f.key] = position{file: "flag", key: "-" + f.key}
+		}
+	}
+	for _, e := range os.Environ() {
+		name, _, _ := strings.Cut(e, "=")
+		if strings.HasPrefix(name, envPrefix) && !known[name] && !slices.Contains(otherEnv, name) {
+			// Not an error: Kubernetes makes variables PADDOCK_… for a service
+			// that is called paddock.
+			l.warnings = append(l.warnings, "environment: "+name+": no such setting")
+		}
+	}
+	slices.Sort(l.warnings)
+}
+
+// zooCfg reads the zoo.cfg that the other sources name, as defaults.
+func (l *loader) zooCfg(c *Config, file string) {
+	name := l.viper.GetString("zab.zoo_cfg")
+	if name == "" {
+		return
+	}
+	at := l.from["zab.zoo_cfg"]
+	if !filepath.IsAbs(name) && at.file == file {
+		name = filepath.Join(filepath.Dir(file), name)
+	}
+	z, err := ReadZooCfg(name)
+	l.errs = append(l.errs, faults(err, name)...)
+	if z == nil {
+		return
+	}
+	l.warnings = append(l.warnings, z.Warnings...)
+	for key, v := range z.settings {
+		l.viper.SetDefault(key, v)
+		if _, ok := l.from[key]; !ok {
+			l.from[key] = z.from[key]
+		}
+	}
+}
+
+// merge takes what viper made of it into c.
+func (l *loader) merge(c *Config) {
+	for _, f := range leaves(reflect.ValueOf(c).Elem(), "") {
+		v := l.viper.Get(f.key)
+		if v == nil {
+			continue
+		}
+		text, isText := v.(string)
+		if isText && f.value.Type() != reflect.TypeFor[string]() {
+			if err := parse(text, f.value); err != nil {
+				at := l.from[f.key]
+				l.errs = append(l.errs, &Error{at.file, at.line, cmp.Or(at.key, f.key), err.Error()})
+			}
+			continue
+		}
+		f.value.Set(reflect.ValueOf(v).Convert(f.value.Type()))
+	}
+}
+
+// finish derives the defaults that depend on other settings.
+func (c *Config) finish() {
+	if c.Zab.DataDir == "" && c.DataDir != "" {
+		c.Zab.DataDir = filepath.Join(c.DataDir, "zab")
+	}
+	if c.Zab.LogDir == "" {
+		c.Zab.LogDir = c.Zab.DataDir
+	}
+	if c.DNS.Domain != "" && !strings.HasSuffix(c.DNS.Domain, ".") {
+		c.DNS.Domain += "."
+	}
+	c.ConfigSync = slices.Clone(c.ConfigSync)
+	for i, t := range c.ConfigSync {
+		if strings.HasSuffix(t.To, "/") {
+			c.ConfigSync[i].Tree = true
+			c.ConfigSync[i].To = filepath.Clean(t.To)
+		}
+	}
+}
+
+// place adds to the faults of Validate where each setting was made.
+func place(err error, from map[string]position) error {
+	errs := faults(err, "")
+	for _, e := range errs {
+		for key := e.Key; key != ""; key = parentKey(key) {
+			at, ok := from[key]
+			if !ok {
+				continue // a default in a list: its element has a line
+			}
+			e.File, e.Line = at.file, at.line
+			if key == e.Key {
+				e.Key = at.key
+			}
+			break
+		}
+	}
+	return errs.err()
+}
+
+func parentKey(key string) string {
+	return key[:max(strings.LastIndexByte(key, '.'), strings.LastIndexByte(key, '['), 0)]
+}
+
+// Lines returns "key=value" for every scalar setting, sorted, for a log or a
+// state dump. Secrets are left out.
+func (c Config) Lines() []string {
+	m := map[string]string{}
+	for _, l := range leaves(reflect.ValueOf(&c).Elem(), "") {
+		m[l.key] = format(l.value)
+	}
+	if m["zab.super_digest"] != "" {
+		m["zab.super_digest"] = "(set)"
+	}
+	lines := make([]string, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		lines = append(lines, fmt.Sprintf("%s=%s", k, m[k]))
+	}
+	return lines
+}

@@ -1,0 +1,611 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A ZooCfg is a zoo.cfg of Apache ZooKeeper 3.4 to 3.9, with the dynamic file
+// and the myid it leads to (class QuorumPeerConfig).
+type ZooCfg struct {
+	// File is its name.
+	File string
+	// Text is the file as it was read, for the command initial_configuration.
+	Text string
+	// DataDir and LogDir hold the directory version-2.
+	DataDir, LogDir string
+	// ClientPort is 0 if only the list of servers gives it, or none does.
+	ClientPort        int
+	ClientPortAddress string
+	// SecureClientPort is read for `server status` only: TLS is refused.
+	SecureClientPort        int
+	SecureClientPortAddress string
+	// DynamicConfigFile holds the list of servers if it is not "".
+	DynamicConfigFile string
+	// Ensemble is empty for a server alone.
+	Ensemble Ensemble
+	// MyID is the number in the file myid, 0 if there is none.
+	MyID int
+	// Properties are the keys that Apache passes through as system properties,
+	// without "zookeeper."; also those that have a setting here.
+	Properties map[string]string
+	// Warnings are about keys that have no effect in this server.
+	Warnings []string
+
+	settings map[string]any      // key of ours → typed value
+	from     map[string]position // key of ours → where it was set
+	errs     Errors
+	peerType string
+}
+
+// position is where a setting comes from.
+type position struct {
+	file string
+	line int
+	key  string // as it is called there
+}
+
+// zooKey says how a key of zoo.cfg becomes a setting.
+type zooKey struct {
+	setting string
+	convert func(value string) (any, error)
+}
+
+// zooKeys are the keys with a setting. Keys with a default in zoo.cfg other than
+// ours are in zooDefaults.
+var zooKeys = map[string]zooKey{
+	"dataDir":                   {"zab.data_dir", zooText},
+	"dataLogDir":                {"zab.log_dir", zooText},
+	"tickTime":                  {"zab.tick_time", zooUnit(time.Millisecond)},
+	"minSessionTimeout":         {"zab.min_session_timeout", zooMinusOne},
+	"maxSessionTimeout":         {"zab.max_session_timeout", zooMinusOne},
+	"maxClientCnxns":            {"zab.max_client_connections", zooInt},
+	"maxCnxns":                  {"zab.max_connections", zooInt},
+	"globalOutstandingLimit":    {"zab.outstanding_limit", zooInt},
+	"initLimit":                 {"zab.init_limit", zooInt},
+	"syncLimit":                 {"zab.sync_limit", zooInt},
+	"quorumListenOnAllIPs":      {"zab.quorum_listen_on_all_ips", zooBool},
+	"syncEnabled":               {"zab.sync_enabled", zooBool},
+	"standaloneEnabled":         {"zab.standalone_enabled", zooBool},
+	"reconfigEnabled":           {"zab.reconfig_enabled", zooBool},
+	"autopurge.snapRetainCount": {"zab.autopurge_retain", zooRetain},
+	"autopurge.purgeInterval":   {"zab.autopurge_interval", zooUnit(time.Hour)},
+	"snapCount":                 {"zab.snap_count", zooInt},
+	"snapSizeLimitInKb":         {"zab.snap_size_limit", zooKiB},
+	"preAllocSize":              {"zab.pre_alloc_size", zooKiB},
+	"forceSync":                 {"zab.force_sync", zooYes},
+	"fsync.warningthresholdms":  {"zab.fsync_warning", zooUnit(time.Millisecond)},
+	"snapshot.trust.empty":      {"zab.trust_empty_snapshot", zooLooseBool},
+	"snapshot.compression.method": {"zab.snapshot_compression", func(v string) (any, error) {
+		switch v {
+		case "checked", "":
+			return "none", nil
+		case "gz", "snappy":
+			return v, nil
+		}
+		return nil, fmt.Errorf("wants gz, snappy or checked, got %q", v)
+	}},
+	"db.autocreate":                   {"zab.auto_create_db", zooLooseBool},
+	"digest.enabled":                  {"zab.digest_enabled", zooLooseBool},
+	"skipACL":                         {"zab.skip_acl", zooYes},
+	"enforceQuota":                    {"zab.enforce_quota", zooLooseBool},
+	"extendedTypesEnabled":            {"zab.extended_types", zooLooseBool},
+	"4lw.commands.whitelist":          {"zab.four_letter_words", zooWords},
+	"admin.commandURL":                {"admin.command_url", zooText},
+	"jute.maxbuffer":                  {"zab.jute_max_buffer", zooBytes},
+	superDigestKey:                    {"zab.super_digest", zooText},
+	"znode.container.checkIntervalMs": {"zab.container_check_interval", zooUnit(time.Millisecond)},
+}
+
+const superDigestKey = "DigestAuthenticationProvider.superDigest"
+
+// zooDefaults are settings whose default in a zoo.cfg is not ours.
+func zooDefaults() map[string]any {
+	return map[string]any{
+		"zab.tick_time": 3 * time.Second, "zab.autopurge_interval": time.Duration(0),
+		"zab.extended_types": false, "zab.client_listen": "",
+	}
+}
+
+// zooChecked are keys that are read for their syntax and have no effect here,
+// with what a value must be; and, for those that ask for protection, the only
+// value that can be honoured.
+var zooChecked = map[string]struct {
+	convert func(string) (any, error)
+	only    any
+}{
+	"localSessionsEnabled":                    {zooBool, nil},
+	"localSessionsUpgradingEnabled":           {zooBool, nil},
+	"clientPortListenBacklog":                 {zooInt, nil},
+	"connectToLearnerMasterLimit":             {zooInt, nil},
+	"observerMasterPort":                      {zooInt, nil},
+	"quorum.cnxn.threads.size":                {zooInt, nil},
+	"quorum.auth.kerberos.servicePrincipal":   {zooText, nil},
+	"quorum.auth.learner.saslLoginContext":    {zooText, nil},
+	"quorum.auth.server.saslLoginContext":     {zooText, nil},
+	"metricsProvider.className":               {zooText, nil},
+	"multiAddress.reachabilityCheckTimeoutMs": {zooInt, nil},
+	"multiAddress.reachabilityCheckEnabled":   {zooBool, nil},
+	"jvm.pause.monitor":                       {zooBool, nil},
+	"jvm.pause.info-threshold.ms":             {zooInt, nil},
+	"jvm.pause.warn-threshold.ms":             {zooInt, nil},
+	"jvm.pause.sleep.time.ms":                 {zooInt, nil},
+	"oraclePath":                              {zooText, nil},
+	"sslQuorumReloadCertFiles":                {zooBool, nil},
+	"portUnification":                         {zooBool, nil},
+	"sslQuorum":                               {zooBool, false},
+	"quorum.auth.enableSasl":                  {zooBool, false},
+	"quorum.auth.serverRequireSasl":           {zooBool, false},
+	"quorum.auth.learnerRequireSasl":          {zooBool, false},
+	"enforce.auth.enabled":                    {zooLooseBool, false},
+	"sessionRequireClientSASLAuth":            {zooLooseBool, false},
+}
+
+func zooText(v string) (any, error) { return v, nil }
+
+func zooInt(v string) (any, error) {
+	n, err := strconv.ParseInt(v, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("wants a whole number, got %q", v)
+	}
+	return int(n), nil
+}
+
+// zooBool is strict, as QuorumPeerConfig is for the keys it knows.
+func zooBool(v string) (any, error) {
+	if v != "true" && v != "false" {
+		return nil, fmt.Errorf("wants true or false, got %q", v)
+	}
+	return v == "true", nil
+}
+
+// zooLooseBool is Boolean.parseBoolean, which reads the pass-through keys.
+func zooLooseBool(v string) (any, error) { return strings.EqualFold(v, "true"), nil }
+
+func zooYes(v string) (any, error) { return strings.EqualFold(v, "yes"), nil }
+
+func zooUnit(unit time.Duration) func(string) (any, error) {
+	return func(v string) (any, error) {
+		n, err := zooInt(v)
+		if err != nil {
+			return nil, err
+		}
+		return time.Duration(n.(int)) * unit, nil
+	}
+}
+
+func zooMinusOne(v string) (any, error) {
+	if v == "-1" {
+		return time.Duration(0), nil
+	}
+	return zooUnit(time.Millisecond)(v)
+}
+
+func zooRetain(v string) (any, error) {
+	n, err := zooInt(v)
+	if err != nil {
+		return nil, err
+	}
+	return max(3, n.(int)), nil // Apache raises lower values
+}
+
+func zooKiB(v string) (any, error) {
+	n, err := strconv.ParseInt(v, 10, 48)
+	if err != nil || n < 0 {
+		return nil, fmt.Errorf("wants a number of KiB, got %q", v)
+	}
+	return Size(n << 10), nil
+}
+
+// zooBytes reads as Integer.getInteger does, which knows hex.
+func zooBytes(v string) (any, error) {
+	n, err := strconv.ParseInt(v, 0, 32)
+	if err != nil {
+		return nil, fmt.Errorf("wants a number of bytes, got %q", v)
+	}
+	return Size(n), nil
+}
+
+func zooWords(v string) (any, error) {
+	words := []string{}
+	for w := range strings.SplitSeq(v, ",") {
+		if w = strings.TrimSpace(w); w == "*" || knownWord(w) {
+			words = append(words, w)
+		}
+	}
+	return words, nil
+}
+
+// ParseZooCfg reads the text of a zoo.cfg and nothing else: neither the dynamic
+// file nor myid. The ZooCfg is usable as far as it goes even with an error,
+// which is Errors.
+func ParseZooCfg(file string, data []byte) (*ZooCfg, error) {
+	z := &ZooCfg{
+		File: file, Text: string(data), Properties: map[string]string{},
+		settings: zooDefaults(), from: map[string]position{},
+	}
+	props, errs := parseProperties(file, data)
+	z.errs = errs
+	seen := map[string]int{}
+	dynamic := false
+	for _, p := range props {
+		dynamic = dynamic || p.key == "dynamicConfigFile"
+	}
+	for _, p := range props {
+		if line, twice := seen[p.key]; twice && !isEnsembleKey(p.key) {
+			z.warn(p, "was already set in line %d; the last one counts", line)
+		}
+		seen[p.key] = p.line
+		if dynamic && isEnsembleKey(p.key) {
+			z.fail(p, "must stand in the dynamic file, since dynamicConfigFile is set")
+			continue
+		}
+		z.take(p)
+	}
+	z.finish(seen)
+	return z, z.errs.err()
+}
+
+func (z *ZooCfg) fail(p property, format string, args ...any) {
+	z.errs = append(z.errs, &Error{z.File, p.line, p.key, fmt.Sprintf(format, args...)})
+}
+
+func (z *ZooCfg) warn(p property, format string, args ...any) {
+	z.Warnings = append(z.Warnings, (&Error{z.File, p.line, p.key, fmt.Sprintf(format, args...)}).Error())
+}
+
+// take interprets one property.
+func (z *ZooCfg) take(p property) {
+	if k, ok := zooKeys[p.key]; ok {
+		v, err := k.convert(p.value)
+		if err != nil {
+			z.fail(p, "%v", err)
+			return
+		}
+		z.set(k.setting, v, p)
+	}
+	if k, ok := zooChecked[p.key]; ok {
+		v, err := k.convert(p.value)
+		switch {
+		case err != nil:
+			z.fail(p, "%v", err)
+		case k.only == nil:
+			z.warn(p, "has no effect in this server")
+		case v != k.only:
+			z.fail(p, "is not supported by this server, which refuses to run without the protection that it asks for")
+		}
+		return
+	}
+	var err error
+	switch {
+	case isEnsembleKey(p.key):
+		err = z.Ensemble.add(p.key, p.value)
+	case p.key == "dataDir":
+		z.DataDir = p.value
+	case p.key == "dataLogDir":
+		z.LogDir = p.value
+	case p.key == "clientPort":
+		z.ClientPort, err = zooPort(p.value)
+	case p.key == "clientPortAddress":
+		z.ClientPortAddress = p.value
+	case p.key == "secureClientPort":
+		z.SecureClientPort, err = zooPort(p.value)
+		if err == nil {
+			err = errors.New("is not supported by this server: it has no TLS on the client port")
+		}
+	case p.key == "secureClientPortAddress":
+		z.SecureClientPortAddress = p.value
+	case p.key == "dynamicConfigFile":
+		z.DynamicConfigFile = p.value
+	case p.key == "version":
+		z.Ensemble.Version, err = strconv.ParseInt(p.value, 16, 64)
+	case p.key == "electionAlg":
+		if p.value != "3" {
+			err = fmt.Errorf("wants 3, the only algorithm left, got %q", p.value)
+		}
+	case p.key == "peerType":
+		z.peerType = strings.ToLower(p.value)
+		switch z.peerType {
+		case "observer":
+			z.set("zab.role", RoleObserver, p)
+		case "participant":
+			z.set("zab.role", RoleAuto, p)
+		default:
+			err = fmt.Errorf("wants participant or observer, got %q", p.value)
+		}
+	case p.key == "multiAddress.enabled":
+		_, err = zooBool(p.value)
+	case strings.HasPrefix(p.key, "metricsProvider."):
+		z.warn(p, "has no effect in this server")
+	default:
+		// Apache knows the rest as -Dzookeeper.<key>.
+		z.Properties[p.key] = p.value
+		err = z.takeAdmin(p)
+		if p.key == "4lw.commands.whitelist" {
+			z.warnWords(p)
+		}
+	}
+	if err != nil {
+		z.fail(p, "%v", err)
+	}
+}
+
+func (z *ZooCfg) takeAdmin(p property) error {
+	switch p.key {
+	case "admin.serverPort":
+		_, err := zooPort(p.value)
+		return err
+	case "admin.forceHttps", "admin.needClientAuth":
+		if strings.EqualFold(p.value, "true") {
+			return errors.New("is not supported by this server, which refuses to run without the protection that it asks for")
+		}
+	}
+	return nil
+}
+
+func (z *ZooCfg) warnWords(p property) {
+	for w := range strings.SplitSeq(p.value, ",") {
+		if w = strings.TrimSpace(w); w != "" && w != "*" && !knownWord(w) {
+			z.warn(p, "%q is no four-letter word", w)
+		}
+	}
+}
+
+func zooPort(v string) (int, error) {
+	n, err := parsePort(v)
+	if err != nil {
+		return 0, fmt.Errorf("wants a port, got %q", v)
+	}
+	return n, nil
+}
+
+func (z *ZooCfg) set(setting string, v any, p property) {
+	z.settings[setting] = v
+	z.from[setting] = position{z.File, p.line, p.key}
+}
+
+// finish checks what concerns several keys. seen holds the line of each.
+func (z *ZooCfg) finish(seen map[string]int) {
+	if z.DataDir == "" && seen["dataDir"] == 0 {
+		z.errs = append(z.errs, &Error{File: z.File, Key: "dataDir", Msg: "is required"})
+	} else if z.DataDir == "" {
+		z.fail(property{key: "dataDir", line: seen["dataDir"]}, "is empty")
+	}
+	if z.LogDir == "" {
+		z.LogDir = z.DataDir
+	}
+	if z.ClientPortAddress != "" && seen["clientPort"] == 0 {
+		z.fail(property{key: "clientPortAddress", line: seen["clientPortAddress"]}, "is set but clientPort is not")
+	}
+	if seen["clientPort"] > 0 {
+		host := z.ClientPortAddress
+		if host == "" {
+			host = "0.0.0.0"
+		}
+		z.set("zab.client_listen", net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(z.ClientPort)),
+			property{key: "clientPort", line: seen["clientPort"]})
+	}
+	z.finishAdmin(seen)
+	z.finishEnsemble(seen)
+}
+
+func (z *ZooCfg) finishAdmin(seen map[string]int) {
+	enabled, ok := z.Properties["admin.enableServer"]
+	switch {
+	case ok && !strings.EqualFold(enabled, "true"):
+		z.set("admin.listen", "", property{key: "admin.enableServer", line: seen["admin.enableServer"]})
+	case seen["admin.serverPort"] > 0 || seen["admin.serverAddress"] > 0:
+		host, port := z.Properties["admin.serverAddress"], z.Properties["admin.serverPort"]
+		if host == "" {
+			host = "0.0.0.0"
+		}
+		if port == "" {
+			port = "8080"
+		}
+		z.set("admin.listen", net.JoinHostPort(host, port),
+			property{key: "admin.serverPort", line: max(seen["admin.serverPort"], seen["admin.serverAddress"])})
+	}
+}
+
+func (z *ZooCfg) finishEnsemble(seen map[string]int) {
+	if len(z.Ensemble.Servers) == 0 {
+		return
+	}
+	first := property{}
+	for k, line := range seen {
+		if strings.HasPrefix(k, "server.") && (first.line == 0 || line < first.line) {
+			first = property{key: k, line: line}
+		}
+	}
+	if err := z.Ensemble.check(); err != nil {
+		z.fail(first, "%v", err)
+	}
+	z.set("zab.servers", z.Ensemble.Lines(), first)
+}
+
+// Quorum reports whether servers are listed that must agree; otherwise this one
+// is standalone.
+func (z *ZooCfg) Quorum() bool {
+	if len(z.Ensemble.Servers) == 0 {
+		return false
+	}
+	standalone, set := z.settings["zab.standalone_enabled"].(bool)
+	return set && !standalone || z.Ensemble.Voters() > 1 || len(z.Ensemble.Servers) > 1
+}
+
+// ReadZooCfg reads a zoo.cfg, the dynamic file it names, and myid. The error is
+// Errors.
+func ReadZooCfg(file string) (*ZooCfg, error) {
+	data, err := readFile(file)
+	if err != nil {
+		return nil, Errors{{File: file, Msg: err.Error()}}
+	}
+	z, err := ParseZooCfg(file, data)
+	z.errs = faults(err, file)
+	if z.DynamicConfigFile != "" {
+		z.readDynamic()
+	}
+	if z.DataDir != "" {
+		z.readMyID()
+	}
+	for _, key := range []string{"zab.init_limit", "zab.sync_limit"} {
+		if _, ok := z.settings[key]; !ok && z.Quorum() {
+			name := map[string]string{"zab.init_limit": "initLimit", "zab.sync_limit": "syncLimit"}[key]
+			z.errs = append(z.errs, &Error{File: file, Key: name, Msg: "is required, since servers are listed"})
+		}
+	}
+	return z, z.errs.err()
+}
+
+func (z *ZooCfg) readDynamic() {
+	data, err := readFile(z.DynamicConfigFile)
+	if err != nil {
+		z.errs = append(z.errs, &Error{File: z.File, Key: "dynamicConfigFile", Msg: err.Error()})
+		return
+	}
+	props, errs := parseProperties(z.DynamicConfigFile, data)
+	z.errs = append(z.errs, errs...)
+	// The version is the suffix of the name, and must not stand in such a file.
+	if _, suffix, ok := cutLast(filepath.Base(z.DynamicConfigFile), ".dynamic."); ok {
+		if v, err := strconv.ParseInt(suffix, 16, 64); err == nil {
+			z.Ensemble.Version = v
+		}
+	}
+	seen := map[string]int{}
+	outer := z.File
+	z.File = z.DynamicConfigFile // so that errors name it
+	for _, p := range props {
+		seen[p.key] = p.line
+		switch {
+		case isEnsembleKey(p.key):
+			if err := z.Ensemble.add(p.key, p.value); err != nil {
+				z.fail(p, "%v", err)
+			}
+		case p.key == "version" && z.Ensemble.Version == 0:
+			v, err := strconv.ParseInt(p.value, 16, 64)
+			if err != nil {
+				z.fail(p, "wants a hex number, got %q", p.value)
+			}
+			z.Ensemble.Version = v
+		case p.key == "version":
+			z.fail(p, "must not stand in a file whose name ends in a version")
+		default:
+			z.fail(p, "is not server.N, group.N, weight.N or version")
+		}
+	}
+	z.finishEnsemble(seen)
+	z.File = outer
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// readMyID reads the id of this server, which a list of servers needs.
+func (z *ZooCfg) readMyID() {
+	file := filepath.Join(z.DataDir, "myid")
+	id, err := ReadMyID(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !z.Quorum():
+		return
+	case err != nil && errors.Is(err, fs.ErrNotExist):
+		z.errs = append(z.errs, &Error{File: file, Key: "myid", Msg: "is required, since servers are listed"})
+		return
+	case err != nil:
+		z.errs = append(z.errs, faults(err, file)...)
+		return
+	}
+	z.MyID = id
+	z.set("zab.id", id, property{})
+	z.from["zab.id"] = position{file, 1, "myid"}
+	if len(z.Ensemble.Servers) == 0 {
+		return
+	}
+	s, ok := z.Ensemble.Server(id)
+	if !ok {
+		z.errs = append(z.errs, &Error{file, 1, "myid", fmt.Sprintf("server %d is not listed in %s", id, z.File)})
+		return
+	}
+	if (z.peerType == "observer") != s.Observer && z.peerType != "" {
+		z.Warnings = append(z.Warnings, fmt.Sprintf("%s: peerType %s differs from the line of server %d, which counts", z.File, z.peerType, id))
+	}
+	role := RoleVoter
+	if s.Observer {
+		role = RoleObserver
+	}
+	z.settings["zab.role"] = role
+	if z.settings["zab.client_listen"] == "" && s.ClientAddr != "" {
+		z.settings["zab.client_listen"] = s.ClientAddr
+		z.from["zab.client_listen"] = z.from["zab.servers"]
+	}
+}
+
+// ReadMyID reads a file myid: a decimal number in its first line.
+func ReadMyID(file string) (int, error) {
+	data, err := readFile(file)
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	id, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil || id < 0 || id > 255 {
+		return 0, &Error{file, 1, "myid", fmt.Sprintf("wants a number from 0 to 255, got %.40q", strings.TrimSpace(line))}
+	}
+	return id, nil
+}
+
+// LoadZooCfg makes the Config of a plain ZooKeeper server: the settings of a
+// zoo.cfg, Apache's admin server, and neither registry nor DNS nor config files.
+func LoadZooCfg(file string) (Config, error) {
+	c := Default()
+	c.Registry, c.DNS, c.Bootstrap, c.ConfigSync = Registry{}, DNS{}, Bootstrap{}, nil
+	c.Admin.Listen = "0.0.0.0:8080"
+	c.Zab.Role = RoleVoter
+	c.Name, _ = os.Hostname()
+	c.File = file
+	z, err := ReadZooCfg(file)
+	if err != nil {
+		return c, err
+	}
+	for _, l := range leaves(reflect.ValueOf(&c).Elem(), "") {
+		if v, ok := z.settings[l.key]; ok {
+			l.value.Set(reflect.ValueOf(v).Convert(l.value.Type()))
+		}
+	}
+	c.DataDir = c.Zab.DataDir
+	c.Warnings = z.Warnings
+	c.finish()
+	return c, place(c.Validate(), z.from)
+}
+
+// readFile reads a small file. The error does not repeat the name.
+func readFile(name string) ([]byte, error) {
+	st, err := os.Stat(name)
+	if err == nil && !st.Mode().IsRegular() {
+		return nil, errors.New("is not a file")
+	}
+	if err == nil && st.Size() > maxFileBytes {
+		return nil, fmt.Errorf("has %d bytes, more than %d", st.Size(), maxFileBytes)
+	}
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(name)
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return data, err
+}
