@@ -1,0 +1,174 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/storage"
+	"github.com/paddockio/paddock/zab/wire"
+	"github.com/paddockio/paddock/zab/znode"
+)
+
+// Config describes one server. Zero values mean the default.
+type Config struct {
+	// ID is the server's id, the high byte of the session ids that it gives.
+	// Default 1.
+	ID zab.ServerID
+
+	// Listen is the client address. Default ":2181"; port 0 picks one.
+	Listen string
+
+	// TickTime is the unit of session expiry: a session ends between its timeout
+	// and one tick later. Default 2s. zoo.cfg: tickTime, in milliseconds.
+	TickTime time.Duration
+
+	// MinSessionTimeout and MaxSessionTimeout bound what clients ask for.
+	// Defaults 2 and 20 ticks. zoo.cfg: minSessionTimeout, maxSessionTimeout.
+	MinSessionTimeout, MaxSessionTimeout time.Duration
+
+	// MaxClientCnxns is the number of connections from one address, -1 for no
+	// limit. Default 60. zoo.cfg: maxClientCnxns (0 there is -1 here).
+	MaxClientCnxns int
+
+	// MaxCnxns is the number of connections in all. Default 0: no limit.
+	MaxCnxns int
+
+	// MaxBuffer is the largest request in bytes. Default wire.MaxBuffer. Java
+	// property jute.maxbuffer.
+	MaxBuffer int
+
+	// HandshakeTimeout is how long a connection may take to send its connect
+	// request. Default 10s. Java property zookeeper.nio.sessionlessCnxnTimeout.
+	HandshakeTimeout time.Duration
+
+	// MaxInFlight is how many requests of one connection may be under way; then
+	// the server stops reading from it. Default 1000.
+	MaxInFlight int
+
+	// MaxOutstandingBytes is how many bytes of requests may be under way in all
+	// before connections that already have one are not read. Default 256 MiB.
+	MaxOutstandingBytes int64
+
+	// MaxReplyBytes is how much may wait for a client that does not read, in bytes
+	// beyond the largest single reply; then its connection is closed. Default
+	// 16 MiB.
+	MaxReplyBytes int
+
+	// StallTimeout is how long one write to a client may make no progress before
+	// the connection is closed. Default 30s.
+	StallTimeout time.Duration
+
+	// MaxWatches bounds the watches of one connection. Default 100000.
+	MaxWatches int
+
+	// FourLetterWords are the allowed four-letter words, "*" for all. Default
+	// srvr. zoo.cfg: 4lw.commands.whitelist.
+	FourLetterWords []string
+
+	// LoopbackWords are allowed in addition from loopback addresses. Default
+	// ruok, srvr, stat, mntr, conf, isro.
+	LoopbackWords []string
+
+	// SnapRetain is how many snapshots a purge leaves, PurgeInterval how often it
+	// runs (0: after each snapshot; negative: never). Default 3. zoo.cfg:
+	// autopurge.snapRetainCount, autopurge.purgeInterval.
+	SnapRetain    int
+	PurgeInterval time.Duration
+
+	// ContainerInterval is how often containers and TTL znodes are looked at, and
+	// MaxContainersPerMinute how many may go. Defaults 1m and 10000. Java
+	// properties znode.container.checkIntervalMs, znode.container.maxPerMinute.
+	ContainerInterval      time.Duration
+	MaxContainersPerMinute int
+
+	// Version is the first line of srvr. The words "3.9.5-" at its beginning tell
+	// ZooKeeper's tools which commands to expect.
+	Version string
+
+	// InitialConfig is the text of the configuration file, which the AdminServer
+	// shows.
+	InitialConfig string
+
+	// Storage and Znode configure the parts. Storage.Znode is set from Znode.
+	Storage storage.Config
+	Znode   znode.Config
+
+	// Logger gets what happens. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	def := func(p *time.Duration, d time.Duration) {
+		if *p == 0 {
+			*p = d
+		}
+	}
+	defInt := func(p *int, n int) {
+		if *p == 0 {
+			*p = n
+		}
+	}
+	if c.ID == 0 {
+		c.ID = 1
+	}
+	if c.Listen == "" {
+		c.Listen = ":2181"
+	}
+	def(&c.TickTime, 2*time.Second)
+	def(&c.MinSessionTimeout, 2*c.TickTime)
+	def(&c.MaxSessionTimeout, 20*c.TickTime)
+	defInt(&c.MaxClientCnxns, 60)
+	defInt(&c.MaxBuffer, wire.MaxBuffer)
+	def(&c.HandshakeTimeout, 10*time.Second)
+	defInt(&c.MaxInFlight, 1000)
+	if c.MaxOutstandingBytes == 0 {
+		c.MaxOutstandingBytes = 256 << 20
+	}
+	defInt(&c.MaxReplyBytes, 16<<20)
+	def(&c.StallTimeout, 30*time.Second)
+	defInt(&c.MaxWatches, 100_000)
+	if c.FourLetterWords == nil {
+		c.FourLetterWords = []string{"srvr"}
+	}
+	if c.LoopbackWords == nil {
+		c.LoopbackWords = []string{"ruok", "srvr", "stat", "mntr", "conf", "isro"}
+	}
+	defInt(&c.SnapRetain, 3)
+	def(&c.ContainerInterval, time.Minute)
+	defInt(&c.MaxContainersPerMinute, 10_000)
+	if c.Version == "" {
+		c.Version = "3.9.5-paddock, built on 2026-01-01 00:00 UTC"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Storage.Znode = c.Znode
+	if c.Storage.Logger == nil {
+		c.Storage.Logger = c.Logger
+	}
+	return c
+}
+
+// Validate reports every setting that cannot work.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	bad := func(when bool, format string, args ...any) {
+		if when {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	bad(c.ID < 0 || c.ID > 255, "server id %d: must be 0 to 255", c.ID)
+	bad(c.Znode.ExtendedTypes && c.ID == 255, "server id 255: not with extended ephemeral types, whose owner begins with 0xff")
+	bad(c.TickTime < time.Millisecond, "tick time %v: must be at least 1ms", c.TickTime)
+	bad(c.MinSessionTimeout > c.MaxSessionTimeout, "session timeouts: minimum %v is above maximum %v", c.MinSessionTimeout, c.MaxSessionTimeout)
+	bad(c.MaxBuffer < 64, "largest request of %d bytes: must be at least 64", c.MaxBuffer)
+	bad(c.SnapRetain < 3, "snapshots to retain %d: must be at least 3", c.SnapRetain)
+	for _, w := range append(append([]string(nil), c.FourLetterWords...), c.LoopbackWords...) {
+		bad(w != "*" && fourLetterWord(w) == nil, "four-letter word %q is not known", w)
+	}
+	return errors.Join(errs...)
+}

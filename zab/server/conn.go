@@ -1,0 +1,540 @@
+package server
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/wire"
+)
+
+// A conn is one client connection. Its own goroutine (serve) reads; replies and
+// events are appended to out by whoever makes them and written by flush.
+//
+// Lock order: Server.treeMu, then conn.mu, then Server.watchMu.
+type conn struct {
+	srv      *Server
+	nc       net.Conn
+	raw      syscall.RawConn // nil: in-process connection
+	remote   netip.AddrPort
+	since    time.Time
+	done     chan struct{} // closed by kill
+	killOnce sync.Once
+	ids      atomic.Pointer[[]wire.ID] // replaced, never changed: written by serve only
+
+	// Owned by serve.
+	in         []byte // pooled; nil while idle
+	start, end int    // unread bytes of in
+	readN      int    // result of readRaw
+	readErr    error
+	batch      []*request
+	greeted    bool          // the first bytes were not a four-letter word
+	sess       *sessionState // set once, before anything else can see it
+
+	mu          sync.Mutex // guards what follows; never held during I/O
+	queue       fifo       // writes under way, and reads behind them, in order of arrival
+	out         []byte     // frames to write; pooled, nil while idle
+	frameAt     int        // start of the frame that is being built
+	writing     bool       // some goroutine is in flush
+	lastWord    bool       // close when out is written
+	closed      bool
+	waiting     bool // serve waits for room
+	watchCount  int
+	hasReadOnly bool
+
+	published    atomic.Pointer[sessionState] // sess, for who only looks
+	dirty        bool                         // owned by the driver: listed in Server.dirty
+	room         chan struct{}                // one token: queue became shorter while waiting
+	writingSince atomic.Int64                 // nanos; 0: not in a write call
+	stats        connStats
+}
+
+// connStats is what the word cons prints.
+type connStats struct {
+	received, sent   atomic.Int64
+	lastOp           atomic.Int32
+	lastXid          atomic.Int32
+	lastZxid         atomic.Int64
+	lastAt           atomic.Int64 // unix ms
+	latCount, latSum atomic.Int64 // ms
+	latLast, latMin  atomic.Int64
+	latMax           atomic.Int64
+}
+
+// readSize is what one read call takes at most in the common case: some dozens
+// of requests of a pipelining client.
+const readSize = 32 << 10
+
+var readBuffers = sync.Pool{New: func() any { return make([]byte, readSize) }}
+
+// outSize is the first size of an output buffer.
+const outSize = 4 << 10
+
+// maxPooledOut is the largest output buffer that is kept.
+const maxPooledOut = 256 << 10
+
+var outBuffers = sync.Pool{New: func() any { return make([]byte, 0, outSize) }}
+
+// errors that end a connection without being a fault of anybody.
+var errDone = errors.New("connection is done")
+
+// A packetError closes the connection for what the client sent.
+type packetError struct{ reason string }
+
+func (e *packetError) Error() string { return e.reason }
+
+func badPacket(format string, args ...any) error { return &packetError{fmt.Sprintf(format, args...)} }
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{srv: s, nc: nc, since: time.Now(), done: make(chan struct{}), room: make(chan struct{}, 1)}
+	if t, ok := nc.(*net.TCPConn); ok {
+		c.remote = t.RemoteAddr().(*net.TCPAddr).AddrPort()
+		c.raw, _ = t.SyscallConn()
+	} else {
+		c.remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
+	}
+	c.remote = netip.AddrPortFrom(c.remote.Addr().Unmap(), c.remote.Port())
+	c.ids.Store(&[]wire.ID{{Scheme: "ip", ID: c.remote.Addr().String()}})
+	return c
+}
+
+// serve reads until the connection ends.
+func (c *conn) serve() {
+	c.nc.SetReadDeadline(time.Now().Add(c.srv.cfg.HandshakeTimeout))
+	var err error
+	for err == nil {
+		if err = c.fill(); err == nil {
+			err = c.process(c.srv.nanos())
+		}
+		c.submit()
+		c.flush()
+		if err == nil {
+			err = c.waitForRoom()
+		}
+	}
+	var bad *packetError
+	switch {
+	case errors.As(err, &bad):
+		c.srv.stats.BadPackets.Add(1)
+		c.srv.log.Warn("closing connection", "peer", c.remote.String(), "session", c.sessionID(), "err", err)
+		c.finish() // what was answered before still goes out
+	case errors.Is(err, errDone):
+		c.finish()
+	}
+	<-c.closeWhenDone(err)
+	c.cleanup()
+}
+
+// closeWhenDone ends the connection at once unless its last replies are still to
+// be written; the sweeper bounds that time.
+func (c *conn) closeWhenDone(err error) <-chan struct{} {
+	var bad *packetError
+	if !errors.Is(err, errDone) && !errors.As(err, &bad) {
+		c.kill()
+	}
+	return c.done
+}
+
+// finish closes the connection as soon as out is written and nothing is under
+// way any more.
+func (c *conn) finish() {
+	c.mu.Lock()
+	c.lastWord = true
+	c.mu.Unlock()
+	c.flush()
+}
+
+func (c *conn) sessionID() zab.SessionID {
+	if c.sess == nil {
+		return 0
+	}
+	return c.sess.id
+}
+
+// kill closes the socket; serve notices and cleans up.
+func (c *conn) kill() {
+	c.killOnce.Do(func() {
+		c.mu.Lock()
+		c.closed = true
+		c.mu.Unlock()
+		c.nc.Close()
+		close(c.done)
+	})
+}
+
+func (c *conn) cleanup() {
+	if c.in != nil && cap(c.in) == readSize {
+		readBuffers.Put(c.in[:readSize])
+	}
+	c.in = nil
+	c.srv.forget(c)
+}
+
+// fill reads more bytes behind those that are left. Between requests it waits
+// without holding a buffer, so an idle session costs no more than its goroutine.
+func (c *conn) fill() error {
+	if c.in != nil && c.start > 0 {
+		c.end = copy(c.in, c.in[c.start:c.end])
+		c.start = 0
+	}
+	if c.in != nil && c.end == len(c.in) {
+		// A frame larger than the buffer: grow with what has really arrived.
+		grown := make([]byte, 2*len(c.in))
+		copy(grown, c.in)
+		c.in = grown
+	}
+	if c.raw == nil {
+		if c.in == nil {
+			c.in = readBuffers.Get().([]byte)
+		}
+		n, err := c.nc.Read(c.in[c.end:])
+		c.end += n
+		if n > 0 {
+			err = nil
+		}
+		return c.filled(n, err)
+	}
+	if err := c.raw.Read(c.readRaw); err != nil {
+		return err
+	}
+	if c.readErr == nil && c.readN == 0 {
+		c.readErr = io.EOF
+	}
+	c.end += max(0, c.readN)
+	return c.filled(c.readN, c.readErr)
+}
+
+func (c *conn) filled(n int, err error) error {
+	if n > 0 {
+		c.srv.stats.BytesIn.Add(int64(n))
+		if c.sess != nil {
+			c.sess.heard.Store(c.srv.nanos())
+		}
+	}
+	return err
+}
+
+// readRaw is called when the socket may have bytes. It gives the buffer back
+// before it asks to wait.
+func (c *conn) readRaw(fd uintptr) bool {
+	if c.in == nil {
+		c.in = readBuffers.Get().([]byte)
+	}
+	for {
+		c.readN, c.readErr = syscall.Read(int(fd), c.in[c.end:])
+		switch c.readErr {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			if c.end == 0 {
+				if cap(c.in) == readSize {
+					readBuffers.Put(c.in[:readSize])
+				}
+				c.in = nil
+			}
+			return false
+		}
+		return true
+	}
+}
+
+// process handles every complete frame in the buffer. Consecutive reads share
+// one hold of the locks.
+func (c *conn) process(now int64) error {
+	held := 0 // reads under the present hold
+	defer func() {
+		if held > 0 {
+			c.unlockForRead()
+		}
+	}()
+	for c.end-c.start >= 4 {
+		if !c.greeted {
+			if done, err := c.greet(); done || err != nil {
+				return err
+			}
+		}
+		size := int(int32(binary.BigEndian.Uint32(c.in[c.start:])))
+		if size < 0 || size > c.srv.cfg.MaxBuffer {
+			return badPacket("frame of %d bytes, at most %d allowed", size, c.srv.cfg.MaxBuffer)
+		}
+		if c.end-c.start-4 < size {
+			return nil
+		}
+		frame := c.in[c.start+4 : c.start+4+size]
+		c.start += 4 + size
+		c.srv.stats.Received.Add(1)
+		c.stats.received.Add(1)
+		if c.sess == nil {
+			if err := c.connect(frame); err != nil {
+				return err
+			}
+			continue
+		}
+		if size < 8 {
+			return badPacket("request of %d bytes has no header", size)
+		}
+		xid, op := int32(binary.BigEndian.Uint32(frame)), wire.Op(int32(binary.BigEndian.Uint32(frame[4:])))
+		if held > 0 && (held == maxHeldReads || isWrite(op) || op == wire.OpAuth) {
+			c.unlockForRead()
+			held = 0
+		}
+		switch {
+		case isWrite(op):
+			c.write(xid, op, frame[8:], now)
+		case op == wire.OpAuth:
+			if err := c.auth(xid, frame[8:], now); err != nil {
+				return err
+			}
+		default:
+			if held == 0 && !c.mayAnswer(xid, op, frame[8:], now) {
+				if !isRead(op) {
+					return errDone // deferred: it closes the connection in its turn
+				}
+				continue
+			}
+			if held == 0 {
+				c.lockForRead()
+			}
+			held++
+			c.answerLocked(xid, op, frame[8:], *c.ids.Load())
+			c.account(op, xid, now)
+			if !isRead(op) {
+				return errDone
+			}
+		}
+	}
+	return nil
+}
+
+// maxHeldReads bounds how long one connection's reads keep the applier waiting.
+const maxHeldReads = 64
+
+func (c *conn) lockForRead() {
+	c.srv.treeMu.RLock()
+	c.mu.Lock()
+}
+
+func (c *conn) unlockForRead() {
+	c.mu.Unlock()
+	c.srv.treeMu.RUnlock()
+}
+
+// mayAnswer reports whether a read can be answered at once. While writes of the
+// same connection are under way it takes its place behind them. (Only serve adds
+// to the queue, so an empty queue stays empty.)
+func (c *conn) mayAnswer(xid int32, op wire.Op, body []byte, now int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.queue.len() == 0 {
+		return true
+	}
+	r := newRequest(c, xid, op, body, now)
+	r.prep.IDs = *c.ids.Load()
+	c.queue.push(r)
+	return false
+}
+
+// write takes a request that needs a transaction.
+func (c *conn) write(xid int32, op wire.Op, body []byte, now int64) {
+	r := newRequest(c, xid, op, body, now)
+	r.write = true
+	r.decode()
+	r.prep.IDs = *c.ids.Load()
+	c.srv.outstandingBytes.Add(int64(len(r.frame)))
+	c.mu.Lock()
+	c.queue.push(r)
+	c.mu.Unlock()
+	c.batch = append(c.batch, r)
+}
+
+// submit hands the writes of the last read call to the driver together.
+func (c *conn) submit() {
+	if len(c.batch) > 0 {
+		c.srv.submit(c.batch)
+		clear(c.batch)
+		c.batch = c.batch[:0]
+	}
+}
+
+// waitForRoom stops reading from a client that has too much under way.
+func (c *conn) waitForRoom() error {
+	limit := c.srv.cfg.MaxInFlight
+	for {
+		if c.srv.outstandingBytes.Load() > c.srv.cfg.MaxOutstandingBytes {
+			limit = 0
+		}
+		c.mu.Lock()
+		n := c.queue.len()
+		c.waiting = n > limit
+		c.mu.Unlock()
+		if n <= limit {
+			return nil
+		}
+		select {
+		case <-c.room:
+		case <-c.done:
+			return net.ErrClosed
+		}
+		limit = c.srv.cfg.MaxInFlight / 2
+	}
+}
+
+// auth adds an identity. It takes effect for every later request of the
+// connection; the reply keeps its place in the order.
+func (c *conn) auth(xid int32, body []byte, now int64) error {
+	var p wire.AuthPacket
+	d := wire.NewDecoder(body)
+	p.Decode(&d)
+	code := wire.ErrMarshalling
+	if d.Err() == nil {
+		var ids []wire.ID
+		if ids, code = c.srv.authenticate(p.Scheme, p.Auth, c.remote.Addr()); code == wire.OK {
+			c.addIDs(ids)
+		}
+	}
+	if code != wire.OK {
+		c.srv.stats.AuthFailed.Add(1)
+		c.srv.log.Warn("authentication failed", "peer", c.remote.String(), "session", c.sessionID(), "scheme", p.Scheme)
+	}
+	c.lockForRead()
+	defer c.unlockForRead()
+	if c.queue.len() > 0 {
+		r := newRequest(c, xid, wire.OpAuth, nil, now)
+		r.code = code
+		c.queue.push(r)
+	} else {
+		c.replyLocked(xid, 0, code, nil)
+	}
+	if code != wire.OK {
+		return errDone
+	}
+	return nil
+}
+
+func (c *conn) addIDs(ids []wire.ID) {
+	have := *c.ids.Load()
+	next := append([]wire.ID(nil), have...)
+	for _, id := range ids {
+		known := false
+		for _, h := range have {
+			known = known || h == id
+		}
+		if !known {
+			next = append(next, id)
+		}
+	}
+	c.ids.Store(&next)
+}
+
+// isWrite reports whether a client's request of this type becomes a transaction.
+// deleteContainer and createSession are not for clients, check only exists inside
+// a multi.
+func isWrite(op wire.Op) bool {
+	switch op {
+	case wire.OpDeleteContainer, wire.OpCreateSession, wire.OpCheck:
+		return false
+	}
+	return op.IsWrite()
+}
+
+// beginLocked starts a frame in out, endLocked completes it. In between the
+// caller appends to c.out.
+func (c *conn) beginLocked() {
+	if c.out == nil {
+		c.out = outBuffers.Get().([]byte)[:0]
+	}
+	c.frameAt = len(c.out)
+	c.out = append(c.out, 0, 0, 0, 0)
+}
+
+func (c *conn) endLocked() {
+	binary.BigEndian.PutUint32(c.out[c.frameAt:], uint32(len(c.out)-c.frameAt-4))
+	c.srv.stats.Sent.Add(1)
+	c.stats.sent.Add(1)
+	if len(c.out) > c.srv.cfg.MaxReplyBytes && c.frameAt > c.srv.cfg.MaxReplyBytes/2 && !c.closed {
+		// Half of the bound was there before this frame: the client does not read.
+		c.closed = true
+		c.srv.stats.SlowClients.Add(1)
+		c.srv.log.Warn("closing connection that does not read", "peer", c.remote.String(), "session", c.sessionID(), "bytes", len(c.out))
+		go c.kill()
+	}
+}
+
+// replyLocked appends a reply of a header and at most one record.
+func (c *conn) replyLocked(xid int32, zxid zab.Zxid, code wire.Code, body wire.Record) {
+	c.beginLocked()
+	h := wire.ReplyHeader{Xid: xid, Zxid: zxid, Err: code}
+	c.out = h.Append(c.out)
+	if code == wire.OK && body != nil {
+		c.out = body.Append(c.out)
+	}
+	c.endLocked()
+}
+
+// flush writes out, unless another goroutine is at it, which then goes on with
+// what was added. It blocks while the client does not read.
+func (c *conn) flush() {
+	c.mu.Lock()
+	if c.writing {
+		c.mu.Unlock()
+		return
+	}
+	c.writing = true
+	for len(c.out) > 0 && !c.closed {
+		buf := c.out
+		c.out = nil
+		c.mu.Unlock()
+		c.writingSince.Store(c.srv.nanos())
+		_, err := c.nc.Write(buf)
+		c.writingSince.Store(0)
+		c.srv.stats.BytesOut.Add(int64(len(buf)))
+		if cap(buf) <= maxPooledOut {
+			outBuffers.Put(buf[:0])
+		}
+		if err != nil {
+			c.kill()
+		}
+		c.mu.Lock()
+	}
+	c.writing = false
+	last := c.closed || c.lastWord && c.queue.len() == 0
+	c.mu.Unlock()
+	if last {
+		c.kill()
+	}
+}
+
+// account records a request that was answered.
+func (c *conn) account(op wire.Op, xid int32, arrived int64) {
+	s := c.srv
+	us := (s.nanos() - arrived) / 1000
+	s.stats.latency(us, 1)
+	ms := us / 1000
+	st := &c.stats
+	st.lastOp.Store(int32(op))
+	st.lastXid.Store(xid)
+	st.lastZxid.Store(int64(s.tree.LastZxid()))
+	st.latCount.Add(1)
+	st.latSum.Add(ms)
+	st.latLast.Store(ms)
+	if n := st.latCount.Load(); n == 1 || ms < st.latMin.Load() {
+		st.latMin.Store(ms)
+	}
+	if ms > st.latMax.Load() {
+		st.latMax.Store(ms)
+	}
+	st.lastAt.Store(arrived)
+	if op.IsWrite() {
+		s.stats.Writes.Add(1)
+	} else {
+		s.stats.Reads.Add(1)
+	}
+}

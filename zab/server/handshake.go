@@ -1,0 +1,104 @@
+package server
+
+import (
+	"strings"
+	"time"
+
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/session"
+	"github.com/paddockio/paddock/zab/wire"
+)
+
+// greet looks at the first bytes of a connection, which may be a four-letter
+// word instead of a frame. It reports done when more bytes must come first.
+func (c *conn) greet() (done bool, err error) {
+	first := c.in[c.start:c.end]
+	word := fourLetterWord(string(first[:4]))
+	if word == nil {
+		if c.looksLikeHTTP(first) {
+			return false, badPacket("an HTTP request came on the client port")
+		}
+		c.greeted = true
+		return false, nil
+	}
+	args := first[4:]
+	if len(args) < word.argBytes {
+		return true, nil
+	}
+	c.start = c.end
+	text := c.srv.runWord(word, args[:word.argBytes], c.remote.Addr())
+	c.mu.Lock()
+	c.out = append(c.out, text...)
+	c.mu.Unlock()
+	return false, errDone
+}
+
+func (c *conn) looksLikeHTTP(b []byte) bool {
+	for _, verb := range []string{"GET ", "POST", "HEAD", "PUT "} {
+		if strings.HasPrefix(string(b[:4]), verb) {
+			return true
+		}
+	}
+	return false
+}
+
+// connect handles the first frame: it opens a session or takes one up
+// (ZooKeeperServer.processConnectRequest).
+func (c *conn) connect(frame []byte) error {
+	var r wire.ConnectRequest
+	if err := wire.Unmarshal(frame, &r); err != nil {
+		return badPacket("connect request: %v", err)
+	}
+	s := c.srv
+	s.treeMu.RLock()
+	last := s.tree.LastZxid()
+	s.treeMu.RUnlock()
+	if r.LastZxidSeen > last {
+		// The client knows more than this server: it must not see the past (R21).
+		s.log.Info("refusing client that has seen a later zxid", "peer", c.remote.String(), "zxid", r.LastZxidSeen, "last", last)
+		return errDone
+	}
+	c.hasReadOnly = r.HasReadOnly
+	timeout := min(max(time.Duration(r.TimeoutMs)*time.Millisecond, s.cfg.MinSessionTimeout), s.cfg.MaxSessionTimeout)
+	c.nc.SetReadDeadline(time.Time{})
+	if r.SessionID == 0 {
+		c.sess = s.openSession(c, timeout)
+		c.published.Store(c.sess)
+		// The answer waits for the transaction, and with it every request that the
+		// client sends meanwhile.
+		q := newRequest(c, 0, wire.OpCreateSession, nil, s.nanos())
+		q.write = true
+		q.prep.Session, q.prep.Op = c.sess.id, wire.OpCreateSession
+		q.prep.Body = &wire.IntRecord{Value: int32(timeout / time.Millisecond)}
+		c.mu.Lock()
+		c.queue.push(q)
+		c.mu.Unlock()
+		c.batch = append(c.batch, q)
+		return nil
+	}
+	sess := s.reattach(c, r.SessionID, r.Password, timeout)
+	if sess == nil {
+		s.log.Info("refusing unknown or expired session", "peer", c.remote.String(), "session", r.SessionID)
+		c.mu.Lock()
+		c.connectReplyLocked(0, 0)
+		c.mu.Unlock()
+		return errDone
+	}
+	c.sess = sess
+	c.published.Store(sess)
+	c.mu.Lock()
+	c.connectReplyLocked(sess.id, timeout)
+	c.mu.Unlock()
+	return nil
+}
+
+// connectReplyLocked appends the answer to the connect request; id 0 refuses.
+func (c *conn) connectReplyLocked(id zab.SessionID, timeout time.Duration) {
+	r := wire.ConnectResponse{TimeoutMs: int32(timeout / time.Millisecond), SessionID: id, HasReadOnly: c.hasReadOnly}
+	if id != 0 {
+		r.Password = session.Password(id)
+	}
+	c.beginLocked()
+	c.out = r.Append(c.out)
+	c.endLocked()
+}

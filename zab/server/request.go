@@ -1,0 +1,119 @@
+package server
+
+import (
+	"sync"
+
+	"github.com/paddockio/paddock/zab/wire"
+	"github.com/paddockio/paddock/zab/znode"
+)
+
+// A request waits for its turn on a connection: a write for its transaction, a
+// read for the writes before it. Requests are pooled; body and path of a decoded
+// record alias frame.
+type request struct {
+	conn  *conn // nil: made by the server itself
+	sess  *sessionState
+	xid   int32
+	op    wire.Op
+	write bool
+	code  wire.Code // of an auth request, decided when it came
+	frame []byte    // the record, copied from the connection's buffer
+	nanos int64     // arrival, on the server's monotonic clock
+
+	prep znode.Request
+	txn  wire.Txn
+
+	// The record of the most frequent writes, so that decoding allocates nothing.
+	create wire.CreateRequest
+	set    wire.SetDataRequest
+	path   wire.PathVersion
+}
+
+var requests = sync.Pool{New: func() any { return new(request) }}
+
+// maxPooledFrame keeps a few giant values from staying in the pool.
+const maxPooledFrame = 16 << 10
+
+func newRequest(c *conn, xid int32, op wire.Op, body []byte, nanos int64) *request {
+	r := requests.Get().(*request)
+	r.conn, r.sess, r.xid, r.op, r.nanos = c, c.sess, xid, op, nanos
+	r.frame = append(r.frame[:0], body...)
+	return r
+}
+
+func (r *request) free() {
+	frame := r.frame
+	if cap(frame) > maxPooledFrame {
+		frame = nil
+	}
+	*r = request{frame: frame[:0]}
+	requests.Put(r)
+}
+
+// decode fills r.prep. A record that cannot be decoded leaves Body nil: prep
+// turns it into an error transaction with ErrMarshalling, under a zxid of its
+// own, so that nothing later waits behind it.
+func (r *request) decode() {
+	d := wire.NewAliasDecoder(r.frame)
+	r.prep = znode.Request{Session: r.sess.id, Cxid: r.xid, Op: r.op}
+	var body wire.Record
+	switch r.op {
+	case wire.OpCreate, wire.OpCreate2, wire.OpCreateContainer, wire.OpCreateTTL:
+		r.create = wire.CreateRequest{HasTTL: r.op == wire.OpCreateTTL}
+		body = &r.create
+	case wire.OpSetData:
+		body = &r.set
+	case wire.OpDelete:
+		body = &r.path
+	case wire.OpSetACL:
+		body = &wire.SetACLRequest{}
+	case wire.OpMulti:
+		body = &wire.MultiRequest{}
+	case wire.OpReconfig:
+		body = &wire.ReconfigRequest{}
+	case wire.OpCloseSession:
+		return
+	}
+	body.Decode(&d)
+	if d.Err() != nil {
+		return
+	}
+	if m, ok := body.(*wire.MultiRequest); ok && m.IsRead() {
+		return
+	}
+	r.prep.Body = body
+}
+
+// fifo is a queue of requests that keeps its memory.
+type fifo struct {
+	buf  []*request
+	head int
+}
+
+func (q *fifo) len() int { return len(q.buf) - q.head }
+
+func (q *fifo) push(r *request) {
+	if q.head > 0 && q.head*2 >= len(q.buf) {
+		n := copy(q.buf, q.buf[q.head:])
+		clear(q.buf[n:])
+		q.buf, q.head = q.buf[:n], 0
+	}
+	q.buf = append(q.buf, r)
+}
+
+func (q *fifo) first() *request { return q.buf[q.head] }
+
+func (q *fifo) pop() *request {
+	r := q.buf[q.head]
+	q.buf[q.head] = nil
+	q.head++
+	if q.head == len(q.buf) {
+		q.head = 0
+		if cap(q.buf) > 1024 {
+			q.buf = nil // idle connections hold no memory of a burst
+		} else {
+			q.buf = q.buf[:0]
+		}
+	}
+	return r
+}

@@ -1,0 +1,311 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/session"
+	"github.com/paddockio/paddock/zab/storage"
+	"github.com/paddockio/paddock/zab/watch"
+	"github.com/paddockio/paddock/zab/wire"
+	"github.com/paddockio/paddock/zab/znode"
+)
+
+// Server is one ZooKeeper server. Its methods are safe for concurrent use.
+type Server struct {
+	cfg   Config
+	log   *slog.Logger
+	store *storage.Store
+	start time.Time // of the monotonic clock behind nanos
+	stats Stats
+
+	// treeMu is held exclusively by the driver while it applies, shared by reads.
+	// The driver alone changes the tree, so prep reads it without the lock.
+	treeMu  sync.RWMutex
+	tree    *znode.Tree
+	watchMu sync.Mutex // guards watches; a leaf
+	watches *watch.Manager[*conn]
+
+	sessMu     sync.Mutex // guards what follows; a leaf
+	sessions   map[zab.SessionID]*sessionState
+	tracker    *session.Tracker
+	sessionIDs *session.IDs
+
+	connMu   sync.Mutex // guards what follows; a leaf
+	conns    map[*conn]struct{}
+	perIP    map[netip.Addr]int
+	stopped  bool
+	listener net.Listener
+	serving  sync.WaitGroup // one for each connection
+
+	inMu      sync.Mutex // guards what follows; a leaf
+	inbox     []*request
+	freeInbox []*request    // memory for the next inbox
+	wake      chan struct{} // one token: inbox is not empty
+
+	outstandingBytes atomic.Int64
+	outstanding      atomic.Int64
+
+	// Owned by the driver.
+	node      *zab.Node
+	prep      *znode.Prep
+	own       []*request // made by the server itself
+	inflight  fifo       // proposed, in zxid order
+	encode    []byte     // payloads of the batch that is being collected
+	encodeOld []byte     // payloads of the batch that the log writer has
+	props     []zab.Proposal
+	toLog     []zab.Proposal
+	toLogOld  []zab.Proposal // what the log writer has
+	fired     []*conn
+	logBusy   bool
+	roll      bool // the next batch begins a new log file
+	result    znode.Result
+	dirty     []*conn // have output since the last flush
+	resumedAt int64   // nanos
+	lastLoop  int64   // nanos
+
+	logIn       chan logBatch
+	logOut      chan logDone
+	snapshotEnd chan error // a snapshot was written
+	snapshots   bool       // one is being written
+	control     chan func()
+	done        chan struct{} // closed when Run returns
+	ready       atomic.Bool
+	traceMask   atomic.Int64
+	digests     []ZxidDigest // guarded by treeMu
+}
+
+// Open recovers the data directory and starts to listen. Nothing is served
+// before Run. An error says what is wrong with which file, and the way out.
+func Open(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("server configuration: %w", err)
+	}
+	cfg = cfg.withDefaults()
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, start: time.Now(),
+		watches:  watch.New[*conn](),
+		sessions: make(map[zab.SessionID]*sessionState),
+		conns:    make(map[*conn]struct{}), perIP: make(map[netip.Addr]int),
+		wake: make(chan struct{}, 1), logIn: make(chan logBatch, 1), logOut: make(chan logDone, 1),
+		snapshotEnd: make(chan error, 1), control: make(chan func()), done: make(chan struct{}),
+	}
+	s.traceMask.Store(306) // Apache's default
+	s.tracker = session.NewTracker(cfg.TickTime.Milliseconds())
+	s.sessionIDs = session.NewIDs(cfg.ID, time.Now().UnixMilli())
+	var err error
+	if s.store, err = storage.Open(cfg.Storage); err != nil {
+		return nil, err
+	}
+	if err = s.recover(); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
+	if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+		return nil, errors.Join(fmt.Errorf("client port: %w", err), s.store.Close())
+	}
+	return s, nil
+}
+
+func (s *Server) recover() error {
+	began := time.Now()
+	tree, err := s.store.Recover()
+	if err != nil {
+		return err
+	}
+	s.tree = tree
+	s.prep = znode.NewPrep(tree)
+	if s.node, err = zab.NewNode(zab.Config{ID: s.cfg.ID, LastZxid: tree.LastZxid()}); err != nil {
+		return err
+	}
+	s.trackSessions()
+	s.log.Info("data recovered", "zxid", tree.LastZxid(), "znodes", tree.NodeCount(), "took", time.Since(began))
+	return nil
+}
+
+// Addr returns the address of the client port.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// nanos is the server's monotonic clock.
+func (s *Server) nanos() int64 { return int64(time.Since(s.start)) }
+
+// Run serves until ctx ends or the disk fails. It closes everything that Open
+// opened. Sessions stay: they go on when a server starts on the data again.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer close(s.done)
+	var wg sync.WaitGroup
+	part := func(name string, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	wg.Go(s.writeLog)
+	part("driver", s.drive)
+	part("client port", s.accept)
+	part("sweeper", s.sweep)
+	s.ready.Store(true)
+	s.log.Info("serving", "address", s.Addr().String(), "zxid", s.tree.LastZxid())
+
+	<-ctx.Done()
+	s.ready.Store(false)
+	s.listener.Close()
+	s.connMu.Lock()
+	s.stopped = true
+	for c := range s.conns {
+		go c.kill()
+	}
+	s.connMu.Unlock()
+	s.serving.Wait()
+	wg.Wait()
+	err := context.Cause(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, s.store.Close())
+}
+
+// accept takes connections until the listener closes.
+func (s *Server) accept(ctx context.Context) error {
+	for {
+		nc, err := s.listener.Accept()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			// Out of descriptors, or the peer is gone again: go on, but not at full speed.
+			s.log.Warn("accept", "err", err)
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		s.admit(nc)
+	}
+}
+
+// Dial connects to the server inside this process; the address is ignored. It
+// fits the Dial of a client's configuration.
+func (s *Server) Dial(ctx context.Context, _ string) (net.Conn, error) {
+	if !s.ready.Load() {
+		return nil, errors.New("server does not serve")
+	}
+	near, far := net.Pipe()
+	if !s.admit(far) {
+		return nil, errors.New("server refused the connection")
+	}
+	return near, nil
+}
+
+// admit begins to serve a connection, within the limits.
+func (s *Server) admit(nc net.Conn) bool {
+	c := newConn(s, nc)
+	ip := c.remote.Addr()
+	local := c.raw == nil
+	s.connMu.Lock()
+	refused := ""
+	switch {
+	case s.stopped:
+		refused = "stopping"
+	case !local && s.cfg.MaxClientCnxns > 0 && s.perIP[ip] >= s.cfg.MaxClientCnxns:
+		refused = "too many connections from this address"
+	case !local && s.cfg.MaxCnxns > 0 && len(s.conns) >= s.cfg.MaxCnxns:
+		refused = "too many connections"
+	default:
+		s.conns[c] = struct{}{}
+		s.perIP[ip]++
+		s.serving.Add(1)
+	}
+	s.connMu.Unlock()
+	if refused != "" {
+		s.stats.Refused.Add(1)
+		s.log.Warn("connection refused", "peer", c.remote.String(), "reason", refused)
+		nc.Close()
+		return false
+	}
+	s.stats.Accepted.Add(1)
+	go c.serve()
+	return true
+}
+
+// forget removes what the server knows of a connection that ended.
+func (s *Server) forget(c *conn) {
+	s.watchMu.Lock()
+	s.watches.RemoveConn(c)
+	s.watchMu.Unlock()
+	if c.sess != nil {
+		s.sessMu.Lock()
+		if c.sess.conn == c {
+			c.sess.conn = nil
+		}
+		s.sessMu.Unlock()
+	}
+	s.connMu.Lock()
+	delete(s.conns, c)
+	if ip := c.remote.Addr(); s.perIP[ip] <= 1 {
+		delete(s.perIP, ip)
+	} else {
+		s.perIP[ip]--
+	}
+	s.connMu.Unlock()
+	s.serving.Done()
+}
+
+// sweep closes connections whose client does not read.
+func (s *Server) sweep(ctx context.Context) error {
+	tick := time.NewTicker(min(time.Second, s.cfg.StallTimeout/4))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		var stalled []*conn
+		now := s.nanos()
+		s.connMu.Lock()
+		for c := range s.conns {
+			if at := c.writingSince.Load(); at != 0 && now-at > int64(s.cfg.StallTimeout) {
+				stalled = append(stalled, c)
+			}
+		}
+		s.connMu.Unlock()
+		for _, c := range stalled {
+			s.stats.SlowClients.Add(1)
+			s.log.Warn("closing connection that does not read", "peer", c.remote.String(), "session", c.sessionID())
+			c.kill()
+		}
+	}
+}
+
+// submit hands writes to the driver in the order of rs.
+func (s *Server) submit(rs []*request) {
+	s.outstanding.Add(int64(len(rs)))
+	s.inMu.Lock()
+	s.inbox = append(s.inbox, rs...)
+	s.inMu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Server) authenticate(scheme string, auth []byte, ip netip.Addr) ([]wire.ID, wire.Code) {
+	return s.tree.Authenticate(scheme, auth, ip)
+}
+
+// Stats returns the counters; they go on counting.
+func (s *Server) Stats() *Stats { return &s.stats }

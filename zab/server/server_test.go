@@ -1,0 +1,103 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/paddockio/paddock/zab/client"
+	"github.com/paddockio/paddock/zab/storage"
+	"github.com/paddockio/paddock/zab/wire"
+	"github.com/paddockio/paddock/zab/znode"
+)
+
+// start runs a server on a directory of the test and returns it with a function
+// that stops it.
+func start(t *testing.T, dir string, change func(*Config)) (*Server, func()) {
+	t.Helper()
+	cfg := Config{
+		Listen: "127.0.0.1:0", MaxClientCnxns: -1,
+		Znode:   znode.Config{Digest: true, ExtendedTypes: true},
+		Storage: storage.Config{DataDir: dir},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	result := make(chan error, 1)
+	go func() { result <- s.Run(ctx) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		if err := <-result; err != nil {
+			t.Errorf("server: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return s, stop
+}
+
+// connect runs a client of s.
+func connect(t *testing.T, s *Server, change func(*client.Config)) *client.Client {
+	t.Helper()
+	cfg := client.Config{Servers: s.Addr().String(), SessionTimeout: 10 * time.Second}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := client.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); c.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return c
+}
+
+func TestServerKeepsWhatItAcknowledged(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	s, stop := start(t, dir, nil)
+	c := connect(t, s, nil)
+	if _, _, err := c.Create(ctx, "/a", []byte("one"), nil, wire.Persistent); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			if _, _, err := c.Create(ctx, fmt.Sprintf("/a/n%03d", i), []byte{byte(i)}, nil, wire.Persistent); err != nil {
+				t.Errorf("create %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := c.Set(ctx, "/a", []byte("two"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Set(ctx, "/a", []byte("three"), 0); !errors.Is(err, wire.ErrBadVersion) {
+		t.Errorf("set with an old version: %v, want %v", err, wire.ErrBadVersion)
+	}
+	before := s.State()
+	stop()
+
+	s, _ = start(t, dir, nil)
+	after := s.State()
+	if after.LastZxid != before.LastZxid || after.Digest != before.Digest || after.Znodes != before.Znodes {
+		t.Errorf("after a restart: zxid %v digest %x, %d znodes; before: %v %x %d",
+			after.LastZxid, after.Digest, after.Znodes, before.LastZxid, before.Digest, before.Znodes)
+	}
+	c = connect(t, s, nil)
+	data, stat, err := c.Get(ctx, "/a")
+	if err != nil || string(data) != "two" || stat.Version != 1 || stat.NumChildren != 200 {
+		t.Errorf("get /a: %q %+v %v", data, stat, err)
+	}
+}

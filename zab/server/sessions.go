@@ -1,0 +1,146 @@
+package server
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/session"
+	"github.com/paddockio/paddock/zab/wire"
+)
+
+// sessionState is a client's session as this server tracks it. Whether it lives
+// is decided by when its connection last received bytes, not by what was
+// processed since: an overloaded server must not expire its clients.
+type sessionState struct {
+	id    zab.SessionID
+	heard atomic.Int64 // nanos
+
+	// Guarded by Server.sessMu.
+	timeout time.Duration
+	conn    *conn
+	closing bool // a closeSession is in the pipeline
+}
+
+// trackSessions takes over the sessions of the recovered tree, each with its
+// full timeout from now (rule R20).
+func (s *Server) trackSessions() {
+	s.sessMu.Lock()
+	defer s.sessMu.Unlock()
+	now := s.nanos()
+	for _, st := range s.tree.Sessions() {
+		s.trackLocked(&sessionState{id: st.ID, timeout: time.Duration(st.TimeoutMs) * time.Millisecond}, now)
+	}
+}
+
+func (s *Server) trackLocked(st *sessionState, now int64) {
+	st.heard.Store(now)
+	s.sessions[st.id] = st
+	s.tracker.Add(st.id, int32(st.timeout.Milliseconds()), now/1e6)
+}
+
+// openSession begins a session for c; its creation still has to be committed.
+func (s *Server) openSession(c *conn, timeout time.Duration) *sessionState {
+	st := &sessionState{timeout: timeout, conn: c}
+	s.sessMu.Lock()
+	defer s.sessMu.Unlock()
+	st.id = s.sessionIDs.Next()
+	s.trackLocked(st, s.nanos())
+	s.stats.SessionsCreated.Add(1)
+	return st
+}
+
+// reattach moves a session to c and closes the connection that had it. It
+// returns nil if the session is not known, closing, or the password is wrong.
+// (Apache closes the old connection before it looks at the password, which lets
+// anybody disturb a session whose id he knows.)
+func (s *Server) reattach(c *conn, id zab.SessionID, password []byte, timeout time.Duration) *sessionState {
+	s.sessMu.Lock()
+	st := s.sessions[id]
+	if st == nil || st.closing || !session.CheckPassword(id, password) {
+		s.sessMu.Unlock()
+		return nil
+	}
+	old := st.conn
+	st.conn, st.timeout = c, timeout
+	now := s.nanos()
+	st.heard.Store(now)
+	s.tracker.Add(id, int32(timeout.Milliseconds()), now/1e6)
+	s.sessMu.Unlock()
+	s.stats.SessionsReattached.Add(1)
+	if old != nil {
+		old.kill()
+	}
+	return st
+}
+
+// expireSessions closes the sessions that were not heard of in time. It runs in
+// the driver.
+func (s *Server) expireSessions() {
+	now := s.nanos()
+	var due []*sessionState
+	s.sessMu.Lock()
+	for _, id := range s.tracker.Expire(now/1e6, s.lastHeardLocked) {
+		if st := s.sessions[id]; st != nil && !st.closing {
+			st.closing = true
+			due = append(due, st)
+		}
+	}
+	s.sessMu.Unlock()
+	for _, st := range due {
+		s.log.Info("session expired", "session", st.id, "timeout", st.timeout)
+		s.stats.SessionsExpired.Add(1)
+		r := newRequest(nil, 0, wire.OpCloseSession, nil, now)
+		r.write, r.sess = true, st
+		r.prep.Session, r.prep.Op = st.id, wire.OpCloseSession
+		s.own = append(s.own, r)
+	}
+}
+
+// lastHeardLocked tells the tracker when a session was last heard of, in ms.
+func (s *Server) lastHeardLocked(id zab.SessionID) int64 {
+	st := s.sessions[id]
+	if st == nil {
+		return 0
+	}
+	// After this process was stopped for a while the bytes of the clients may
+	// still wait in their sockets: everybody gets a full timeout (rule R25).
+	return max(st.heard.Load(), s.resumedAt) / 1e6
+}
+
+// dropSession forgets a session whose closeSession was applied. The connection
+// that asked for it gets its reply first; any other is closed now.
+func (s *Server) dropSession(id zab.SessionID, asked *conn) {
+	s.sessMu.Lock()
+	st := s.sessions[id]
+	var c *conn
+	if st != nil {
+		c = st.conn
+		delete(s.sessions, id)
+		s.tracker.Remove(id)
+	}
+	s.sessMu.Unlock()
+	if c != nil && c != asked {
+		go c.kill() // takes c.mu, which the caller may hold for another connection
+	}
+}
+
+// isClosing marks the session closing at its own closeSession and reports
+// whether it was so before. Requests of a closing session fail.
+func (s *Server) isClosing(r *request) bool {
+	if r.sess == nil {
+		return false
+	}
+	s.sessMu.Lock()
+	defer s.sessMu.Unlock()
+	if _, known := s.sessions[r.sess.id]; !known {
+		return true
+	}
+	was := r.sess.closing
+	if r.op == wire.OpCloseSession {
+		r.sess.closing = true
+		s.tracker.Close(r.sess.id)
+		return false
+	}
+	return was
+}

@@ -1,0 +1,427 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/storage"
+	"github.com/paddockio/paddock/zab/watch"
+	"github.com/paddockio/paddock/zab/wire"
+)
+
+// State is a picture of the server at one moment.
+type State struct {
+	Mode        string // standalone
+	Serving     bool
+	LastZxid    zab.Zxid
+	Znodes      int // as Apache counts them: 5 on a fresh server
+	Ephemerals  int
+	DataBytes   int64
+	Watches     int
+	Connections int
+	Sessions    int
+	Outstanding int64
+	Uptime      time.Duration
+	Digest      uint64
+}
+
+// State returns the present picture.
+func (s *Server) State() State {
+	st := State{Mode: "standalone", Serving: s.ready.Load(), Outstanding: s.outstanding.Load(), Uptime: time.Since(s.start)}
+	s.treeMu.RLock()
+	st.LastZxid, st.Digest = s.tree.LastZxid(), s.tree.Digest()
+	st.Znodes, st.Ephemerals, st.DataBytes = s.tree.NodeCount(), s.tree.EphemeralCount(), s.tree.DataSize()
+	s.treeMu.RUnlock()
+	s.watchMu.Lock()
+	st.Watches = s.watches.Len()
+	s.watchMu.Unlock()
+	s.connMu.Lock()
+	st.Connections = len(s.conns)
+	s.connMu.Unlock()
+	s.sessMu.Lock()
+	st.Sessions = len(s.sessions)
+	s.sessMu.Unlock()
+	return st
+}
+
+// Config returns the configuration in force, defaults filled in.
+func (s *Server) Config() Config { return s.cfg }
+
+// Port returns the client port.
+func (s *Server) Port() int {
+	if a, ok := s.Addr().(*net.TCPAddr); ok {
+		return a.Port
+	}
+	return 0
+}
+
+// DataDir and LogDir return the directories above version-2.
+func (s *Server) DataDir() string { return s.cfg.Storage.DataDir }
+
+// LogDir returns the directory above the version-2 of the transaction log.
+func (s *Server) LogDir() string { return cmp.Or(s.cfg.Storage.LogDir, s.cfg.Storage.DataDir) }
+
+// DiskSizes returns the bytes of the snapshots and of the log files.
+func (s *Server) DiskSizes() (data, logs int64) {
+	if p, ok := any(s.store).(interface{ Sizes() (int64, int64) }); ok {
+		return p.Sizes()
+	}
+	return 0, 0
+}
+
+// ZxidDigest is the digest of the tree after a transaction.
+type ZxidDigest struct {
+	Zxid zab.Zxid
+	Tree uint64
+}
+
+// digestInterval is how many zxids lie between two recorded digests, and
+// maxDigests how many are kept (DataTree.DIGEST_LOG_INTERVAL, DIGEST_LOG_LIMIT).
+const (
+	digestInterval = 128
+	maxDigests     = 1024
+)
+
+// recordDigest keeps every 128th digest for the word hash. It runs in the driver
+// under treeMu.
+func (s *Server) recordDigest(zxid zab.Zxid) {
+	if zxid%digestInterval != 0 {
+		return
+	}
+	if len(s.digests) == maxDigests {
+		s.digests = slices.Delete(s.digests, 0, maxDigests/4)
+	}
+	s.digests = append(s.digests, ZxidDigest{zxid, s.tree.Digest()})
+}
+
+// Digests returns the recorded digests, oldest first.
+func (s *Server) Digests() []ZxidDigest {
+	s.treeMu.RLock()
+	defer s.treeMu.RUnlock()
+	return slices.Clone(s.digests)
+}
+
+// ConnInfo describes one client connection.
+type ConnInfo struct {
+	Remote         string
+	Session        zab.SessionID // 0: none yet
+	Timeout        time.Duration
+	Interest       int // as the selector of Apache's server: 1 reading, 5 also writing
+	Queued         int
+	Received, Sent int64
+	Since          time.Time
+	LastOp         string
+	LastXid        int32
+	LastZxid       zab.Zxid
+	LastReplyMs    int64 // since the server started
+	LastLatencyMs  int64
+	MinLatencyMs   int64
+	AvgLatencyMs   int64
+	MaxLatencyMs   int64
+}
+
+// Connections describes every client connection, oldest first.
+func (s *Server) Connections() []ConnInfo {
+	cs := s.connections()
+	infos := make([]ConnInfo, len(cs))
+	for i, c := range cs {
+		infos[i] = c.Info()
+	}
+	return infos
+}
+
+// Info describes the connection.
+func (c *conn) Info() ConnInfo {
+	st := &c.stats
+	i := ConnInfo{
+		Remote: c.remote.String(), Since: c.since, Interest: 1,
+		Received: st.received.Load(), Sent: st.sent.Load(),
+		LastXid: st.lastXid.Load(), LastZxid: zab.Zxid(st.lastZxid.Load()), LastReplyMs: st.lastAt.Load() / 1e6,
+		LastLatencyMs: st.latLast.Load(), MinLatencyMs: st.latMin.Load(), MaxLatencyMs: st.latMax.Load(),
+	}
+	if n := st.latCount.Load(); n > 0 {
+		i.AvgLatencyMs = st.latSum.Load() / n
+	}
+	if i.LastOp = opTags[wire.Op(st.lastOp.Load())]; i.LastOp == "" {
+		i.LastOp = "NA"
+	}
+	c.srv.sessMu.Lock()
+	if sess := c.published.Load(); sess != nil {
+		i.Session, i.Timeout = sess.id, sess.timeout
+	}
+	c.srv.sessMu.Unlock()
+	c.mu.Lock()
+	i.Queued = c.queue.len()
+	if c.writing {
+		i.Interest = 5
+	}
+	if c.closed {
+		i.Interest = 0
+	}
+	c.mu.Unlock()
+	return i
+}
+
+func (st *connStats) reset() {
+	for _, c := range []interface{ Store(int64) }{&st.received, &st.sent, &st.lastZxid, &st.lastAt, &st.latCount, &st.latSum, &st.latLast, &st.latMin, &st.latMax} {
+		c.Store(0)
+	}
+	st.lastOp.Store(0)
+	st.lastXid.Store(0)
+}
+
+// ResetStats sets the counters of the server back, as srst does.
+func (s *Server) ResetStats() { s.stats.reset() }
+
+// ResetConnStats sets the counters of every connection back, as crst does.
+func (s *Server) ResetConnStats() {
+	for _, c := range s.connections() {
+		c.stats.reset()
+	}
+}
+
+// ExpirySet is the sessions that expire together unless they are heard of.
+type ExpirySet struct {
+	At       time.Time
+	Sessions []zab.SessionID
+}
+
+// SessionsByExpiry returns the sessions, those next to expire first.
+func (s *Server) SessionsByExpiry() []ExpirySet {
+	now := time.Now()
+	s.sessMu.Lock()
+	defer s.sessMu.Unlock()
+	tick := s.cfg.TickTime.Milliseconds()
+	byMs := map[int64][]zab.SessionID{}
+	for id, st := range s.sessions {
+		ms := ((s.lastHeardLocked(id)+st.timeout.Milliseconds())/tick + 1) * tick
+		byMs[ms] = append(byMs[ms], id)
+	}
+	var sets []ExpirySet
+	for ms, ids := range byMs {
+		slices.Sort(ids)
+		sets = append(sets, ExpirySet{now.Add(time.Duration(ms)*time.Millisecond - time.Since(s.start)), ids})
+	}
+	slices.SortFunc(sets, func(a, b ExpirySet) int { return a.At.Compare(b.At) })
+	return sets
+}
+
+// SessionTimeouts returns every session and its timeout.
+func (s *Server) SessionTimeouts() map[zab.SessionID]time.Duration {
+	s.sessMu.Lock()
+	defer s.sessMu.Unlock()
+	m := make(map[zab.SessionID]time.Duration, len(s.sessions))
+	for id, st := range s.sessions {
+		m[id] = st.timeout
+	}
+	return m
+}
+
+// Ephemerals is the ephemeral znodes of one session.
+type Ephemerals struct {
+	Session zab.SessionID
+	Paths   []string
+}
+
+// EphemeralOwners returns the sessions that own ephemerals, in id order.
+func (s *Server) EphemeralOwners() []Ephemerals {
+	s.treeMu.RLock()
+	defer s.treeMu.RUnlock()
+	var owners []Ephemerals
+	for _, id := range s.tree.EphemeralOwners() {
+		owners = append(owners, Ephemerals{id, s.tree.Ephemerals(id, "")})
+	}
+	return owners
+}
+
+// WatchSummary counts watches as wchs does: those in the data table.
+type WatchSummary struct{ Connections, Paths, Watches int }
+
+// WatchSummary returns the counts.
+func (s *Server) WatchSummary() WatchSummary {
+	s.watchMu.Lock()
+	defer s.watchMu.Unlock()
+	conns, paths := map[*conn]bool{}, map[string]bool{}
+	n := 0
+	for _, w := range s.watches.All() {
+		if w.Modes&watch.Child != w.Modes { // in the data table
+			conns[w.Conn], paths[w.Path] = true, true
+			n++
+		}
+	}
+	return WatchSummary{len(conns), len(paths), n}
+}
+
+// PathWatches is the sessions that watch one path.
+type PathWatches struct {
+	Path     string
+	Sessions []zab.SessionID
+}
+
+// WatchesByPath returns the watched paths of the data table, sorted.
+func (s *Server) WatchesByPath() []PathWatches {
+	s.watchMu.Lock()
+	list := s.watches.All()
+	s.watchMu.Unlock()
+	byPath := map[string][]zab.SessionID{}
+	for _, w := range list {
+		if sess := w.Conn.published.Load(); sess != nil && w.Modes&watch.Child != w.Modes {
+			byPath[w.Path] = append(byPath[w.Path], sess.id)
+		}
+	}
+	var all []PathWatches
+	for _, path := range slices.Sorted(maps.Keys(byPath)) {
+		slices.Sort(byPath[path])
+		all = append(all, PathWatches{path, byPath[path]})
+	}
+	return all
+}
+
+// A Metric is one number under Apache's name, without the prefix zk_.
+type Metric struct {
+	Name    string
+	Value   float64
+	Counter bool // only ever grows
+	Help    string
+}
+
+// Metrics returns what mntr prints and /metrics exports.
+func (s *Server) Metrics() []Metric {
+	st := s.State()
+	low, mean, high := s.stats.Latency()
+	data, logs := s.DiskSizes()
+	sum := s.WatchSummary()
+	c := &s.stats
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	open, limit := descriptors()
+	gauge := func(name string, v float64, help string) Metric { return Metric{name, v, false, help} }
+	count := func(name string, v int64, help string) Metric { return Metric{name, float64(v), true, help} }
+	syncMean := 0.0
+	if n := c.Syncs.Load(); n > 0 {
+		syncMean = float64(c.SyncNanos.Load()) / float64(n) / 1e6
+	}
+	return []Metric{
+		gauge("avg_latency", mean, "mean request latency in ms"),
+		gauge("max_latency", float64(high), "longest request latency in ms"),
+		gauge("min_latency", float64(low), "shortest request latency in ms"),
+		count("packets_received", c.Received.Load(), "packets received from clients"),
+		count("packets_sent", c.Sent.Load(), "packets sent to clients"),
+		count("bytes_received_count", c.BytesIn.Load(), "bytes received from clients"),
+		count("bytes_sent_count", c.BytesOut.Load(), "bytes sent to clients"),
+		gauge("num_alive_connections", float64(st.Connections), "client connections"),
+		gauge("outstanding_requests", float64(st.Outstanding), "writes in the pipeline"),
+		gauge("znode_count", float64(st.Znodes), "znodes"),
+		gauge("watch_count", float64(st.Watches), "watches"),
+		gauge("watch_paths", float64(sum.Paths), "watched paths"),
+		gauge("ephemerals_count", float64(st.Ephemerals), "ephemeral znodes"),
+		gauge("approximate_data_size", float64(st.DataBytes), "bytes of paths and data"),
+		gauge("open_file_descriptor_count", float64(open), "open file descriptors"),
+		gauge("max_file_descriptor_count", float64(limit), "limit of file descriptors"),
+		gauge("uptime", float64(st.Uptime.Milliseconds()), "ms since the start"),
+		gauge("global_sessions", float64(st.Sessions), "sessions"),
+		gauge("local_sessions", 0, "local sessions"),
+		gauge("connection_drop_probability", 0, "share of new connections refused by the throttle"),
+		count("auth_failed_count", c.AuthFailed.Load(), "failed authentications"),
+		gauge("datadir_size", float64(data), "bytes of snapshots"),
+		gauge("logdir_size", float64(logs), "bytes of transaction logs"),
+		gauge("last_zxid", float64(st.LastZxid), "zxid last applied"),
+		count("connection_request_count", c.Accepted.Load(), "connections accepted"),
+		count("connection_rejected", c.Refused.Load(), "connections refused by a limit"),
+		count("connection_revalidate_count", c.SessionsReattached.Load(), "sessions taken up again"),
+		count("unrecoverable_error_count", 0, "errors that ended the server"),
+		count("large_requests_rejected", c.BadPackets.Load(), "connections closed for a malformed or oversized packet"),
+		count("outgoing_overflow", c.SlowClients.Load(), "connections closed because the client did not read"),
+		count("sessions_created", c.SessionsCreated.Load(), "sessions opened"),
+		count("stale_sessions_expired", c.SessionsExpired.Load(), "sessions expired"),
+		count("read_requests", c.Reads.Load(), "requests answered without a transaction"),
+		count("write_requests", c.Writes.Load(), "requests answered after a transaction"),
+		count("watch_events_sent", c.WatchEvents.Load(), "watch events queued"),
+		count("fsynctime_count", c.Syncs.Load(), "syncs of the transaction log"),
+		count("fsynctime_sum", c.SyncNanos.Load()/1e6, "ms spent in them"),
+		gauge("avg_fsynctime", syncMean, "mean length of a sync in ms"),
+		count("fsync_threshold_exceed_count", c.SlowSyncs.Load(), "syncs slower than one second"),
+		count("sync_processor_batch_size_sum", c.Batched.Load(), "transactions in those syncs"),
+		count("snapshots_written", c.Snapshots.Load(), "snapshots written"),
+		count("snapshot_error_count", c.SnapshotErrors.Load(), "snapshots that failed"),
+		count("digest_mismatches_count", c.DigestMismatches.Load(), "transactions after which the tree digest differed"),
+		gauge("jvm_threads_current", float64(runtime.NumGoroutine()), "goroutines"),
+		gauge("jvm_memory_bytes_used", float64(mem.HeapAlloc), "bytes of the heap in use"),
+	}
+}
+
+// descriptors returns how many file descriptors are open and may be.
+func descriptors() (open, limit int) {
+	if dir, err := os.ReadDir("/proc/self/fd"); err == nil {
+		open = len(dir)
+	}
+	return open, descriptorLimit()
+}
+
+// Snapshot writes a snapshot now and returns its file. One at a time: while the
+// periodic one is being written it is an error.
+func (s *Server) Snapshot(ctx context.Context) (file string, zxid zab.Zxid, err error) {
+	type outcome struct {
+		file string
+		err  error
+	}
+	result := make(chan outcome, 1)
+	err = s.inDriver(ctx, func() {
+		if s.snapshots {
+			result <- outcome{err: fmt.Errorf("another snapshot is being written")}
+			return
+		}
+		zxid = s.tree.LastZxid()
+		s.beginSnapshot(func(file string, err error) { result <- outcome{file, err} })
+	})
+	if err != nil {
+		return "", 0, err
+	}
+	select {
+	case o := <-result:
+		return o.file, zxid, o.err
+	case <-ctx.Done():
+		return "", 0, context.Cause(ctx)
+	}
+}
+
+// LastSnapshot returns the newest snapshot that is known to be whole.
+func (s *Server) LastSnapshot() (storage.SnapshotInfo, bool) {
+	if p, ok := any(s.store).(interface {
+		LastSnapshot() (storage.SnapshotInfo, bool)
+	}); ok {
+		return p.LastSnapshot()
+	}
+	return storage.SnapshotInfo{}, false
+}
+
+// TraceMask and SetTraceMask keep the number of gtmk and stmk.
+func (s *Server) TraceMask() int64 { return s.traceMask.Load() }
+
+// SetTraceMask sets it.
+func (s *Server) SetTraceMask(mask int64) { s.traceMask.Store(mask) }
+
+// Authorize reports whether credentials may do everything with the root, as
+// Apache's AdminServer asks before it gives out a snapshot.
+func (s *Server) Authorize(scheme string, credentials []byte, from netip.Addr) wire.Code {
+	ids, code := s.tree.Authenticate(scheme, credentials, from)
+	if code != wire.OK {
+		return wire.ErrAuthFailed
+	}
+	s.treeMu.RLock()
+	defer s.treeMu.RUnlock()
+	acl, _, code := s.tree.GetACL("/", []wire.ID{{Scheme: "super"}})
+	if code == wire.OK && !s.tree.Allowed(acl, wire.PermAll, ids) {
+		code = wire.ErrNoAuth
+	}
+	return code
+}
