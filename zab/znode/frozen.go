@@ -18,6 +18,8 @@ type Frozen struct {
 	t    *Tree
 	gen  uint32 // nodes with this mark are written, or newer than the snapshot
 	side []byte // records that Apply saved since the walk took them last
+
+	pieceNodes, pieceBytes int // the constants, but in tests
 }
 
 // A piece of the walk under the lock ends after this many nodes or bytes: about
@@ -35,7 +37,10 @@ func (t *Tree) Freeze() *Frozen {
 		panic("znode: the tree is frozen already")
 	}
 	t.lastGen++
-	f := &Frozen{Zxid: t.lastZxid, Sessions: t.Sessions(), ACLs: t.acls.entries(), t: t, gen: t.lastGen}
+	f := &Frozen{
+		Zxid: t.lastZxid, Sessions: t.Sessions(), ACLs: t.acls.entries(),
+		t: t, gen: t.lastGen, pieceNodes: pieceNodes, pieceBytes: pieceBytes,
+	}
 	if t.cfg.Digest {
 		f.Digest = wire.Digest{Version: wire.DigestVersion, Tree: t.digest}
 	}
@@ -135,8 +140,8 @@ func (w *walk) piece() (done bool) {
 		w.started = true
 		w.enter(w.f.t.root)
 	}
-	for range pieceNodes {
-		if len(w.chunk) >= pieceBytes {
+	for range w.f.pieceNodes {
+		if len(w.chunk) >= w.f.pieceBytes {
 			return false
 		}
 		if len(w.frames) == 0 {
