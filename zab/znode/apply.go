@@ -145,9 +145,7 @@ func (t *Tree) applyCreate(h *wire.TxnHeader, op wire.Op, b *wire.CreateTxn, r *
 		// Only over a fuzzy snapshot, which may hold the child but neither its ACL
 		// list nor the parent as it was with it.
 		t.setACL(n, b.ACL)
-		if op == wire.OpCreate {
-			t.raiseCversion(parent, b.ParentCversion, h.Zxid)
-		}
+		t.raiseCversion(parent, b.ParentCversion, h.Zxid)
 		return wire.ErrNodeExists
 	}
 	cversion := b.ParentCversion
