@@ -100,24 +100,29 @@ type Watcher struct {
 
 // New returns a Watcher; Run does the work.
 func New(cfg Config) *Watcher {
-	if cfg.Settle <= 0 {
-		cfg.Settle = 20 * time.Millisecond
-	}
-	if cfg.Poll <= 0 {
-		cfg.Poll = 2 * time.Second
-	}
-	if cfg.MaxFile <= 0 {
-		cfg.MaxFile = 1 << 20
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg = cfg.withDefaults()
 	if cfg.Dir != "" {
 		if abs, err := filepath.Abs(cfg.Dir); err == nil {
 			cfg.Dir = abs
 		}
 	}
 	return &Watcher{cfg: cfg, open: openSource}
+}
+
+func (c Config) withDefaults() Config {
+	if c.Settle <= 0 {
+		c.Settle = 20 * time.Millisecond
+	}
+	if c.Poll <= 0 {
+		c.Poll = 2 * time.Second
+	}
+	if c.MaxFile <= 0 {
+		c.MaxFile = 1 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
 }
 
 // Run calls onChange with the files of the directory, sorted by name: at once
@@ -133,7 +138,8 @@ func (w *Watcher) Run(ctx context.Context, onChange func(files []File)) error {
 	if w.cfg.Dir == "" {
 		return errors.New("dirwatch: no directory given")
 	}
-	r := &run{cfg: w.cfg, open: w.open, cache: map[string]*entry{}, armed: map[string]fs.FileInfo{}}
+	r := &run{cfg: w.cfg, cache: map[string]*entry{}}
+	r.arms = arms{open: w.open, log: w.cfg.Logger, poll: w.cfg.Poll, armed: map[string]fs.FileInfo{}}
 	r.reopen()
 	defer r.close()
 
@@ -250,16 +256,12 @@ type entry struct {
 
 // run is the state of one call of Run, owned by its goroutine.
 type run struct {
-	cfg    Config
-	open   func() (*source, error)
-	src    *source // nil: no notifications, only the poll
-	warned bool
+	arms
+	cfg Config
 
-	cache   map[string]*entry
-	armed   map[string]fs.FileInfo // directories with a watch, as they were then
-	links   map[string]bool        // directories that linked files lead to
-	linked  bool                   // some file is a link: any name may be a part of its way
-	refresh bool                   // the way to Dir changed: arm all watches anew
+	cache  map[string]*entry
+	links  map[string]bool // directories that linked files lead to
+	linked bool            // some file is a link: any name may be a part of its way
 
 	told bool // onChange was called
 	last []File
@@ -267,76 +269,31 @@ type run struct {
 	fail string    // the last error of listing, logged once
 }
 
-func (r *run) close() {
-	if r.src != nil {
-		// Nothing depends on it any more.
-		_ = r.src.close()
-		r.src = nil
-	}
-	clear(r.armed)
-}
-
+// reopen gets notifications anew, if they are to be had.
 func (r *run) reopen() {
-	r.close()
-	src, err := r.open()
-	if err != nil {
-		if !r.warned {
-			r.cfg.Logger.Warn("no directory notifications, polling", "path", r.cfg.Dir, "interval", r.cfg.Poll, "err", err)
-			r.warned = true
-		}
-		return
-	}
-	r.src, r.warned = src, false
+	r.arms.reopen()
 	r.arm()
 }
 
-// arm puts watches on all directories where a change may matter. It comes
-// before each listing, so that no change falls between the two.
+// arm watches all directories where a change may matter. It comes before each
+// listing, so that no change falls between the two.
 func (r *run) arm() {
-	if r.src == nil {
-		return
-	}
-	want := map[string]bool{r.cfg.Dir: true}
+	dirs := []string{r.cfg.Dir}
 	// The parent tells when Dir is made, removed or turned to another place; when
 	// the parent is missing too, the nearest ancestor tells when it is made.
 	for p := filepath.Dir(r.cfg.Dir); ; p = filepath.Dir(p) {
 		if _, err := os.Stat(p); err == nil {
-			want[p] = true
+			dirs = append(dirs, p)
 			break
 		}
 		if p == filepath.Dir(p) {
 			break
 		}
 	}
-	maps.Copy(want, r.links)
-	for dir, was := range r.armed {
-		now, err := os.Stat(dir)
-		if want[dir] && !r.refresh && err == nil && os.SameFile(was, now) {
-			continue
-		}
-		// Watches belong to the inode: this one may be of another directory. It
-		// may also be gone already, which is an error without meaning.
-		_ = r.src.remove(dir)
-		delete(r.armed, dir)
+	for d := range r.links {
+		dirs = append(dirs, d)
 	}
-	r.refresh = false
-	for _, dir := range slices.Sorted(maps.Keys(want)) {
-		if r.armed[dir] != nil {
-			continue
-		}
-		info, err := os.Stat(dir)
-		if err != nil || !info.IsDir() {
-			continue
-		}
-		if err := r.src.add(dir); err != nil {
-			if !errors.Is(err, fs.ErrNotExist) && !r.warned {
-				r.cfg.Logger.Warn("no directory notifications, polling", "path", dir, "interval", r.cfg.Poll, "err", err)
-				r.warned = true
-			}
-			continue
-		}
-		r.armed[dir] = info
-	}
+	r.set(dirs)
 }
 
 // concerns reports whether a notification may be about a file that counts.
