@@ -131,7 +131,7 @@ log: {level: loud}
 	t.Setenv("PADDOCK_ZAB_SYNC_LIMIT", "few")
 	_, err := Load(Options{File: file, Flags: flags(t, "--zab.init_limit=x")})
 	got := strings.ReplaceAll(err.Error(), file, "agent.yaml")
-	want := `agent.yaml:1: name: wants text, got the number 7
+	want := `agent.yaml:1: name: wants text, got the number 7; write "7"
 agent.yaml:2: dta_dir: unknown key; did you mean data_dir?
 agent.yaml:4: zab.tick_time: wants a duration such as 2s, got the number 2
 agent.yaml:5: zab.tick_time: is set twice, first in line 4

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/paddockio/paddock/registry"
 )
 
 // A Size is a number of bytes; in files a number, or a number with KiB, MiB, GiB
@@ -50,7 +52,7 @@ func (s Size) String() string {
 // the plain scalars of YAML give it. The error says what is wanted.
 func parse(text string, v reflect.Value) error {
 	switch v.Interface().(type) {
-	case time.Duration:
+	case time.Duration, registry.Duration:
 		d, err := time.ParseDuration(text)
 		if err != nil {
 			return fmt.Errorf("wants a duration such as 2s or 500ms, got %q", text)

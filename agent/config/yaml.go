@@ -93,7 +93,7 @@ func (d *document) decodeStruct(n *yaml.Node, v reflect.Value, key string) {
 	}
 	fields := map[string]reflect.Value{}
 	for i := range v.NumField() {
-		if k, ok := v.Type().Field(i).Tag.Lookup("key"); ok {
+		if k := fieldKey(v.Type().Field(i)); k != "" {
 			fields[k] = v.Field(i)
 		}
 	}
@@ -109,6 +109,15 @@ func (d *document) decodeStruct(n *yaml.Node, v reflect.Value, key string) {
 		}
 		d.fail(k, full, "%s", msg)
 	})
+}
+
+// fieldKey is the key of a field: ours say key, the types of other packages json.
+func fieldKey(f reflect.StructField) string {
+	if k, ok := f.Tag.Lookup("key"); ok {
+		return k
+	}
+	k, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return k
 }
 
 // pairs calls f for each key of n, a mapping.
@@ -148,19 +157,14 @@ func (d *document) decodeList(n *yaml.Node, v reflect.Value, key string) {
 	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 	for i, e := range n.Content {
 		elem := list.Index(i)
-		if def, ok := elementDefaults[elem.Type()]; ok {
-			elem.Set(def)
+		if elem.Type() == reflect.TypeFor[Target]() {
+			elem.Set(reflect.ValueOf(defaultTarget()))
 		}
 		d.lines[fmt.Sprintf("%s[%d]", key, i)] = e.Line
 		d.decode(e, elem, fmt.Sprintf("%s[%d]", key, i))
 	}
 	v.Set(list)
 	d.read(key, v)
-}
-
-// elementDefaults are the values that elements of lists start from.
-var elementDefaults = map[reflect.Type]reflect.Value{
-	reflect.TypeFor[Target](): reflect.ValueOf(defaultTarget()),
 }
 
 func (d *document) decodeTexts(n *yaml.Node, v reflect.Value, key string) {
@@ -219,7 +223,11 @@ func (d *document) decodeScalar(n *yaml.Node, v reflect.Value, key string) {
 		fits = tag == "!!str" || n.Value == "0"
 	}
 	if !fits {
-		d.fail(n, key, "wants %s, got %s", kindOf(v), describe(n))
+		hint := ""
+		if kindOf(v) == "text" {
+			hint = fmt.Sprintf("; write %q", n.Value)
+		}
+		d.fail(n, key, "wants %s, got %s%s", kindOf(v), describe(n), hint)
 		return
 	}
 	if err := parse(n.Value, v); err != nil {
@@ -237,7 +245,7 @@ func (d *document) read(key string, v reflect.Value) {
 
 func kindOf(v reflect.Value) string {
 	switch t := v.Type().String(); {
-	case t == "time.Duration":
+	case t == "time.Duration", t == "registry.Duration":
 		return "a duration such as 2s"
 	case t == "config.Size":
 		return "a size such as 64MiB"
@@ -272,7 +280,7 @@ func describe(n *yaml.Node) string {
 	case "!!bool":
 		return "the truth value " + n.Value
 	case "!!timestamp":
-		return "the date " + n.Value + " (quote it)"
+		return "the date " + n.Value
 	}
 	return fmt.Sprintf("%q", n.Value)
 }

@@ -416,12 +416,12 @@ func (z *ZooCfg) finishAdmin(seen map[string]int) {
 }
 
 func (z *ZooCfg) finishEnsemble(seen map[string]int) {
-	if len(z.Ensemble.Servers) == 0 {
+	if len(z.Ensemble.Servers)+len(z.Ensemble.Groups)+len(z.Ensemble.Weights) == 0 {
 		return
 	}
 	first := property{}
 	for k, line := range seen {
-		if strings.HasPrefix(k, "server.") && (first.line == 0 || line < first.line) {
+		if isEnsembleKey(k) && (first.line == 0 || line < first.line) {
 			first = property{key: k, line: line}
 		}
 	}
