@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/wire"
 )
 
@@ -34,9 +35,19 @@ type Watch interface {
 }
 
 // An Event is a change of a znode, or with Type EventNone of the connection.
-type Event struct {
-	Type  wire.EventType
-	State wire.KeeperState
-	Path  string
-	Zxid  zab.Zxid
+type Event = client.Event
+
+// Over makes a Conn of a client. The client's owner runs it.
+func Over(c *client.Client) Conn { return conn{c} }
+
+type conn struct{ *client.Client }
+
+func (c conn) SessionID() zab.SessionID { return c.Session().ID }
+
+func (c conn) Watch(ctx context.Context, path string) (Watch, error) {
+	w, err := c.AddWatch(ctx, path, wire.WatchPersistentRecursive)
+	if err != nil {
+		return nil, err // not w: a nil *client.Watch is a Watch that is not nil
+	}
+	return w, nil
 }

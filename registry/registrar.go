@@ -555,7 +555,7 @@ func (g *registrar) run(ctx context.Context) {
 		g.startChecks(ctx, &wg)
 		now := time.Now()
 		g.mu.Lock()
-		if now.After(resync) {
+		if !now.Before(resync) {
 			g.relist = true
 		}
 		need := g.relist || !g.listed
