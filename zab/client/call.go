@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/paddockio/paddock/zab/wire"
 )
@@ -60,11 +59,12 @@ type call struct {
 	done chan struct{} // receives one value
 }
 
-var callPool = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
-
 // newCall encodes a request.
-func newCall(op wire.Op, path string, req, resp wire.Record) *call {
-	k := callPool.Get().(*call)
+func (c *Client) newCall(op wire.Op, path string, req, resp wire.Record) *call {
+	k, ok := c.calls.Get().(*call)
+	if !ok {
+		k = &call{done: make(chan struct{}, 1)}
+	}
 	*k = call{op: op, path: path, frame: k.frame, resp: resp, done: k.done}
 	b := binary.BigEndian.AppendUint64(k.frame[:0], 0)
 	b = wire.AppendInt(b, int32(op))
@@ -76,10 +76,10 @@ func newCall(op wire.Op, path string, req, resp wire.Record) *call {
 	return k
 }
 
-func (k *call) recycle() {
+func (c *Client) recycle(k *call) {
 	if cap(k.frame) <= 64<<10 {
 		*k = call{frame: k.frame[:0], done: k.done}
-		callPool.Put(k)
+		c.calls.Put(k)
 	}
 }
 
@@ -146,7 +146,7 @@ func (c *Client) do(ctx context.Context, k *call) (wire.Code, error) {
 	if err != nil {
 		err = k.opError(err)
 	}
-	k.recycle()
+	c.recycle(k)
 	return code, err
 }
 

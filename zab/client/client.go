@@ -26,6 +26,7 @@ type Client struct {
 	slots chan struct{} // one for each operation under way
 	wake  chan struct{} // the queue is not empty; buffer 1: one mark is enough
 	ended chan struct{} // closed when Run has returned
+	calls sync.Pool     // of *call; not global: a channel belongs to one synctest bubble
 
 	mu       sync.Mutex // leaf; guards all below, never held during I/O
 	running  bool
@@ -74,6 +75,14 @@ func (c *Client) Session() Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.session
+}
+
+// State returns the state of the session: SyncConnected, ConnectedReadOnly,
+// Disconnected, or Closed after Run.
+func (c *Client) State() wire.KeeperState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
 }
 
 // errSessionClosed ends Run after CloseSession.
@@ -292,6 +301,9 @@ func (c *Client) lost() {
 			again.push(k)
 		} else {
 			k.state = callTaken
+			if k.pers != nil {
+				c.watches.dropHandle(k.pers)
+			}
 			c.finish(k, wire.ErrConnectionLoss, nil)
 		}
 	}
@@ -357,7 +369,7 @@ func (c *Client) shutdown() {
 // carried out first, later ones fail with ErrClosed. If ctx ends first, Run
 // returns all the same, and the session ends by its timeout.
 func (c *Client) CloseSession(ctx context.Context) error {
-	k := newCall(wire.OpCloseSession, "", nil, nil)
+	k := c.newCall(wire.OpCloseSession, "", nil, nil)
 	k.retry = true
 	_, err := c.do(ctx, k)
 	if err != nil {

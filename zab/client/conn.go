@@ -61,18 +61,14 @@ func newConn(nc net.Conn, timeout time.Duration, maxReply int) *conn {
 // Read fails after readTimeout without a byte: pings see to it that there are
 // some as long as the server lives.
 func (k *conn) Read(p []byte) (int, error) {
-	if err := k.nc.SetReadDeadline(time.Now().Add(k.readTimeout)); err != nil {
-		return 0, err
-	}
+	k.nc.SetReadDeadline(time.Now().Add(k.readTimeout)) // fails on a pipe that the other side closed, as will Read
 	return k.nc.Read(p)
 }
 
 func (k *conn) write(b []byte) error {
 	for len(b) > 0 {
 		piece := b[:min(len(b), 2*maxBatch)]
-		if err := k.nc.SetWriteDeadline(time.Now().Add(k.readTimeout)); err != nil {
-			return err
-		}
+		k.nc.SetWriteDeadline(time.Now().Add(k.readTimeout))
 		n, err := k.nc.Write(piece)
 		if err != nil {
 			return err
@@ -139,7 +135,7 @@ func (c *Client) handshake(nc net.Conn) (*wire.ConnectResponse, error) {
 	if err := wire.Unmarshal(b, &resp); err != nil {
 		return nil, fmt.Errorf("connect response: %w", err)
 	}
-	return &resp, nc.SetDeadline(time.Time{})
+	return &resp, nil
 }
 
 // serve moves requests and replies until the connection breaks.
@@ -333,8 +329,12 @@ func (c *Client) receive(frame []byte, owned bool, err error) error {
 		err = k.decode(h.Err, d.Rest(), owned)
 	}
 	closed := k.op == wire.OpCloseSession && h.Err == wire.OK
-	if err == nil && (k.watch != nil || k.pers != nil || k.op == wire.OpRemoveWatches || closed) {
-		c.settle(k, h.Err)
+	if k.watch != nil || k.pers != nil || k.op == wire.OpRemoveWatches || closed {
+		code := h.Err
+		if err != nil {
+			code = wire.ErrMarshalling
+		}
+		c.settle(k, code)
 	}
 	c.finish(k, h.Err, err)
 	if closed {

@@ -76,7 +76,7 @@ func (c *Client) multi(ctx context.Context, op wire.Op, ops []wire.MultiOp) ([]w
 		req.Ops[i] = wire.MultiOp{Op: o.Op, Record: r}
 	}
 	var resp wire.MultiResponse
-	k := newCall(op, "", &req, &resp)
+	k := c.newCall(op, "", &req, &resp)
 	k.retry, k.keep = op == wire.OpMultiRead, op == wire.OpMultiRead
 	if _, err := c.do(ctx, k); err != nil {
 		return nil, err

@@ -96,7 +96,7 @@ func (c *Client) read(ctx context.Context, op wire.Op, path string, resp wire.Re
 		return 0, &wire.OpError{Op: op, Path: path, Err: err}
 	}
 	full := c.full(path)
-	k := newCall(op, path, &wire.PathWatch{Path: full, Watch: ch != nil}, resp)
+	k := c.newCall(op, path, &wire.PathWatch{Path: full, Watch: ch != nil}, resp)
 	k.retry, k.keep = true, op == wire.OpGetData
 	if ch != nil {
 		k.watch = &oneShot{table, full, ch}
@@ -138,7 +138,7 @@ func (c *Client) create(ctx context.Context, op wire.Op, path string, req *wire.
 		req.ACL = openACL
 	}
 	var resp wire.CreateResponse
-	if _, err := c.do(ctx, newCall(op, path, req, &resp)); err != nil {
+	if _, err := c.do(ctx, c.newCall(op, path, req, &resp)); err != nil {
 		return "", wire.Stat{}, err
 	}
 	created, _ := c.strip(resp.Path)
@@ -157,7 +157,7 @@ func (c *Client) Set(ctx context.Context, path string, data []byte, version int3
 		return stat, &wire.OpError{Op: wire.OpSetData, Path: path, Err: err}
 	}
 	req := &wire.SetDataRequest{Path: c.full(path), Data: data, Version: version}
-	if _, err := c.do(ctx, newCall(wire.OpSetData, path, req, &stat)); err != nil {
+	if _, err := c.do(ctx, c.newCall(wire.OpSetData, path, req, &stat)); err != nil {
 		return wire.Stat{}, err
 	}
 	return stat, nil
@@ -168,7 +168,7 @@ func (c *Client) Delete(ctx context.Context, path string, version int32) error {
 	if err := checkPath(path, false); err != nil {
 		return &wire.OpError{Op: wire.OpDelete, Path: path, Err: err}
 	}
-	_, err := c.do(ctx, newCall(wire.OpDelete, path, &wire.PathVersion{Path: c.full(path), Version: version}, nil))
+	_, err := c.do(ctx, c.newCall(wire.OpDelete, path, &wire.PathVersion{Path: c.full(path), Version: version}, nil))
 	return err
 }
 
@@ -188,7 +188,7 @@ func (c *Client) SetACL(ctx context.Context, path string, acl []wire.ACL, versio
 		return stat, &wire.OpError{Op: wire.OpSetACL, Path: path, Err: err}
 	}
 	req := &wire.SetACLRequest{Path: c.full(path), ACL: acl, Version: version}
-	if _, err := c.do(ctx, newCall(wire.OpSetACL, path, req, &stat)); err != nil {
+	if _, err := c.do(ctx, c.newCall(wire.OpSetACL, path, req, &stat)); err != nil {
 		return wire.Stat{}, err
 	}
 	return stat, nil
@@ -214,7 +214,7 @@ func (c *Client) readPath(ctx context.Context, op wire.Op, path string, resp wir
 	if err := checkPath(path, false); err != nil {
 		return &wire.OpError{Op: op, Path: path, Err: err}
 	}
-	k := newCall(op, path, &wire.PathRecord{Path: c.full(path)}, resp)
+	k := c.newCall(op, path, &wire.PathRecord{Path: c.full(path)}, resp)
 	k.retry = true
 	_, err := c.do(ctx, k)
 	return err
@@ -224,7 +224,7 @@ func (c *Client) readPath(ctx context.Context, op wire.Op, path string, resp wir
 // begin with prefix: a string, not a path.
 func (c *Client) Ephemerals(ctx context.Context, prefix string) ([]string, error) {
 	var resp wire.PathsRecord
-	k := newCall(wire.OpGetEphemerals, prefix, &wire.PathRecord{Path: c.chroot + prefix}, &resp)
+	k := c.newCall(wire.OpGetEphemerals, prefix, &wire.PathRecord{Path: c.chroot + prefix}, &resp)
 	k.retry = true
 	if _, err := c.do(ctx, k); err != nil {
 		return nil, err
@@ -242,7 +242,7 @@ func (c *Client) Ephemerals(ctx context.Context, prefix string) ([]string, error
 // WhoAmI returns the identities of the connection.
 func (c *Client) WhoAmI(ctx context.Context) ([]wire.ID, error) {
 	var resp wire.WhoAmIResponse
-	k := newCall(wire.OpWhoAmI, "", nil, &resp)
+	k := c.newCall(wire.OpWhoAmI, "", nil, &resp)
 	k.retry = true
 	if _, err := c.do(ctx, k); err != nil {
 		return nil, err
@@ -254,7 +254,7 @@ func (c *Client) WhoAmI(ctx context.Context) ([]wire.ID, error) {
 // refusal, wire.ErrAuthFailed, costs the connection.
 func (c *Client) AddAuth(ctx context.Context, scheme string, auth []byte) error {
 	auth = bytes.Clone(auth)
-	k := newCall(wire.OpAuth, scheme, &wire.AuthPacket{Scheme: scheme, Auth: auth}, nil)
+	k := c.newCall(wire.OpAuth, scheme, &wire.AuthPacket{Scheme: scheme, Auth: auth}, nil)
 	k.retry, k.auth = true, Auth{scheme, auth}
 	_, err := c.do(ctx, k)
 	return err
@@ -266,7 +266,7 @@ func (c *Client) CheckWatches(ctx context.Context, path string, kind int32) (boo
 	if err := checkPath(path, false); err != nil {
 		return false, &wire.OpError{Op: wire.OpCheckWatches, Path: path, Err: err}
 	}
-	k := newCall(wire.OpCheckWatches, path, &wire.PathMode{Path: c.full(path), Mode: kind}, nil)
+	k := c.newCall(wire.OpCheckWatches, path, &wire.PathMode{Path: c.full(path), Mode: kind}, nil)
 	k.retry = true
 	code, err := c.do(ctx, k)
 	if code == wire.ErrNoWatcher {
@@ -283,7 +283,7 @@ func (c *Client) RemoveWatches(ctx context.Context, path string, kind int32) err
 		return &wire.OpError{Op: wire.OpRemoveWatches, Path: path, Err: err}
 	}
 	full := c.full(path)
-	k := newCall(wire.OpRemoveWatches, path, &wire.PathMode{Path: full, Mode: kind}, nil)
+	k := c.newCall(wire.OpRemoveWatches, path, &wire.PathMode{Path: full, Mode: kind}, nil)
 	k.retry, k.full, k.kind = true, full, kind
 	_, err := c.do(ctx, k)
 	return err
@@ -294,7 +294,7 @@ func (c *Client) RemoveWatches(ctx context.Context, path string, kind int32) err
 func (c *Client) GetConfig(ctx context.Context) ([]byte, wire.Stat, error) {
 	const path = "/zookeeper/config"
 	var resp wire.GetDataResponse
-	k := newCall(wire.OpGetData, path, &wire.PathWatch{Path: path}, &resp)
+	k := c.newCall(wire.OpGetData, path, &wire.PathWatch{Path: path}, &resp)
 	k.retry, k.keep = true, true
 	if _, err := c.do(ctx, k); err != nil {
 		return nil, wire.Stat{}, err
@@ -308,7 +308,7 @@ func (c *Client) GetConfig(ctx context.Context) ([]byte, wire.Stat, error) {
 func (c *Client) Reconfig(ctx context.Context, joining, leaving, newMembers string, configID int64) ([]byte, wire.Stat, error) {
 	var resp wire.GetDataResponse
 	req := &wire.ReconfigRequest{Joining: joining, Leaving: leaving, NewMembers: newMembers, ConfigID: configID}
-	k := newCall(wire.OpReconfig, "", req, &resp)
+	k := c.newCall(wire.OpReconfig, "", req, &resp)
 	k.keep = true
 	if _, err := c.do(ctx, k); err != nil {
 		return nil, wire.Stat{}, err

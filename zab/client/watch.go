@@ -276,7 +276,7 @@ func (c *Client) sendRemoveLocked(w *Watch) {
 	if w.key.mode == wire.WatchPersistentRecursive {
 		kind = wire.WatcherPersistentRecursive
 	}
-	k := newCall(wire.OpRemoveWatches, w.key.path, &wire.PathMode{Path: w.key.path, Mode: kind}, nil)
+	k := c.newCall(wire.OpRemoveWatches, w.key.path, &wire.PathMode{Path: w.key.path, Mode: kind}, nil)
 	k.abandoned, k.full, k.kind = true, w.key.path, kind
 	c.queue.push(k)
 	c.wakeWriter()
@@ -308,7 +308,7 @@ func (c *Client) AddWatch(ctx context.Context, path string, mode int32) (*Watch,
 	}
 	full := c.full(path)
 	w := &Watch{c: c, key: watchKey{full, mode}, events: make(chan Event, c.cfg.WatchQueue)}
-	k := newCall(wire.OpAddWatch, path, &wire.PathMode{Path: full, Mode: mode}, nil)
+	k := c.newCall(wire.OpAddWatch, path, &wire.PathMode{Path: full, Mode: mode}, nil)
 	k.retry, k.pers = true, w
 	if _, err := c.do(ctx, k); err != nil {
 		return nil, err
