@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path/filepath"
 	"strconv"
 
@@ -32,7 +31,7 @@ func readEpoch(fsys FS, dir, name string) (epochState, error) {
 	var st epochState
 	for _, n := range []string{name, name + ".tmp"} {
 		b, err := readSmall(fsys, filepath.Join(dir, n))
-		if errors.Is(err, fs.ErrNotExist) {
+		if isMissing(err) {
 			continue
 		}
 		if err != nil {

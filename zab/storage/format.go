@@ -37,10 +37,11 @@ const versionDir = "version-2"
 // The side files that Apache does not know. No name may begin as one of
 // Apache's does, or it would take the file for its own.
 const (
-	lockName = "paddock.lock" // in the data and the log directory: flock and pid
-	idName   = "paddock.id"   // in the data directory: whose it is
-	markName = "paddock.mark" // in version-2 of the log directory
-	tempName = "paddock.tmp." // begins names of unfinished files
+	lockName = "paddock.lock"    // in the data and the log directory: flock and pid
+	idName   = "paddock.id"      // in the data directory: whose it is
+	markName = "paddock.mark"    // in version-2 of the log directory
+	noteName = "paddock.install" // in version-2 of the data directory: see Install
+	tempName = "paddock.tmp."    // begins names of unfinished files
 )
 
 func appendHeader(b []byte, magic uint32, dbid int64) []byte {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 )
 
 // FS is the part of a file system that a store needs. Names are paths as the
@@ -80,3 +81,6 @@ func (e *InUseError) Error() string {
 
 // errVanished says that the directory under a running store is gone.
 var errVanished = errors.New("the data directory was deleted, replaced or unmounted")
+
+// isMissing reports whether err says that a file is not there.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"path/filepath"
 
 	"github.com/paddockio/paddock/zab"
@@ -62,7 +61,7 @@ func decodeMark(b []byte) (m mark, ok bool) {
 // is none.
 func readMark(fsys FS, name string) (m mark, ok bool, err error) {
 	f, err := fsys.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isMissing(err) {
 		return mark{}, false, nil
 	}
 	if err != nil {
@@ -88,7 +87,7 @@ func readMark(fsys FS, name string) (m mark, ok bool, err error) {
 // older one.
 type markFile struct {
 	f   File
-	cur mark
+	cur mark // as last written, or as found; seq 0 if there was none
 	buf []byte
 }
 
@@ -99,7 +98,7 @@ func openMarkFile(fsys FS, dir string) (*markFile, error) {
 		return nil, err
 	}
 	f, err := fsys.OpenWrite(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isMissing(err) {
 		if f, err = fsys.Create(name); err == nil {
 			_, werr := f.WriteAt(make([]byte, 2*sector), 0)
 			if err = errors.Join(werr, f.Sync(), fsys.SyncDir(dir)); err != nil {
@@ -110,7 +109,7 @@ func openMarkFile(fsys FS, dir string) (*markFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &markFile{f: f, cur: mark{seq: m.seq}}, nil
+	return &markFile{f: f, cur: m}, nil
 }
 
 // set writes the mark; sync makes it safe.

@@ -1,13 +1,11 @@
 package storage
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"hash/adler32"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -67,9 +65,12 @@ type snapFile struct {
 	size int64
 }
 
-// restorer is one run of Recover. It only reads until apply.
+// restorer is one run of Recover. It only reads until repair.
 type restorer struct {
-	s     *Store
+	s *Store
+	// limit, unless 0, leaves out all that is later: see Truncate.
+	limit zab.Zxid
+
 	files files
 	mark  mark // zero if there is none or it does not hold
 	rec   Recovery
@@ -106,11 +107,18 @@ func (s *Store) Recover() (*znode.Tree, error) {
 	}
 	s.filesMu.Lock()
 	defer s.filesMu.Unlock()
-	start := time.Now()
 	s.batch, s.batchTxns = s.batch[:0], 0
 	if err := s.closeLog(); err != nil {
 		return nil, err
 	}
+	if err := s.finishInstall(); err != nil {
+		return nil, err
+	}
+	return s.recover()
+}
+
+func (s *Store) recover() (*znode.Tree, error) {
+	start := time.Now()
 	r := &restorer{s: s}
 	if err := r.read(); err != nil {
 		return nil, err
@@ -162,9 +170,7 @@ func (s *Store) listFiles() (files, error) {
 				filepath.Join(s.logDir, fi.Name), s.snapDir)
 		}
 	}
-	// By number: the names are hexadecimal of any length.
-	slices.SortFunc(fl.logs, func(a, b logFile) int { return cmp.Compare(uint64(a.zxid), uint64(b.zxid)) })
-	slices.SortStableFunc(fl.snaps, func(a, b snapFile) int { return cmp.Compare(uint64(a.zxid), uint64(b.zxid)) })
+	sortFiles(&fl)
 	return fl, nil
 }
 
@@ -182,14 +188,8 @@ func (r *restorer) read() error {
 	if err := r.readEpochs(); err != nil {
 		return err
 	}
-	if !s.cfg.NoMark {
-		m, ok, err := readMark(s.fs, filepath.Join(s.logDir, markName))
-		if err != nil {
-			return err
-		}
-		if ok && m.epoch == s.markEpoch {
-			r.mark = m
-		}
+	if s.mark != nil && s.mark.cur.epoch == s.markEpoch {
+		r.mark = s.mark.cur
 	}
 	if err := r.dropEmptyLogs(); err != nil {
 		return err
@@ -249,6 +249,9 @@ func (r *restorer) loadSnapshot() error {
 	s := r.s
 	for i := len(r.files.snaps) - 1; i >= 0; i-- {
 		sn := r.files.snaps[i]
+		if r.limit != 0 && sn.zxid > r.limit {
+			continue
+		}
 		b := znode.NewBuilder(s.cfg.Znode)
 		_, err := loadSnapshot(s.fs, filepath.Join(s.snapDir, sn.name), b)
 		if err == nil {
@@ -339,7 +342,7 @@ func (r *restorer) replayLog(l logFile, newest bool) error {
 // entry applies one transaction, unless the snapshot has it.
 func (r *restorer) entry(payload []byte) error {
 	z := payloadZxid(payload)
-	if z <= r.rec.SnapshotZxid {
+	if z <= r.rec.SnapshotZxid || r.limit != 0 && z > r.limit {
 		return nil
 	}
 	if !z.Follows(r.last) {
@@ -467,7 +470,14 @@ func (s *Store) adopt(r *restorer) error {
 		s.logger.Warn("the digest of the tree is not that of its transactions", "from", r.rec.DigestMismatch, "zxid", r.last)
 	}
 	s.settleEpochs(r, empty)
-	return s.startMark(r)
+	var log zab.Zxid
+	if n := len(r.files.logs); n > 0 {
+		log = r.files.logs[n-1].zxid
+	}
+	if err := s.setMark(log, r.logEnd, r.last); err != nil {
+		return s.fail(fmt.Errorf("write %s: %w", markName, err))
+	}
+	return nil
 }
 
 // startEmpty makes the files of a new server, or notes that the directory of an
@@ -539,31 +549,4 @@ func (s *Store) settleEpochs(r *restorer, empty bool) {
 	}
 	c.epoch = max(c.epoch, r.last.Epoch())
 	a.epoch = max(a.epoch, c.epoch)
-}
-
-// startMark opens the mark and sets it to the recovered history.
-func (s *Store) startMark(r *restorer) error {
-	if s.cfg.NoMark {
-		return nil
-	}
-	s.markMu.Lock()
-	defer s.markMu.Unlock()
-	if s.mark == nil {
-		m, err := openMarkFile(s.fs, s.logDir)
-		if err != nil {
-			return s.fail(err)
-		}
-		s.mark = m
-	}
-	var log zab.Zxid
-	if n := len(r.files.logs); n > 0 {
-		log = r.files.logs[n-1].zxid
-	}
-	if err := s.mark.set(log, r.logEnd, r.last, s.markEpoch); err != nil {
-		return s.fail(err)
-	}
-	if err := s.mark.f.Datasync(); err != nil {
-		return s.fail(err)
-	}
-	return nil
 }

@@ -203,9 +203,14 @@ func (s *Store) checkSnapshot(name string) (SnapshotInfo, error) {
 
 // loadSnapshot reads a snapshot file; h may be nil.
 func loadSnapshot(fsys FS, path string, h SnapshotHandler) (SnapshotInfo, error) {
-	z, c, ok := parseSnapName(path)
+	return loadSnapshotAs(fsys, path, filepath.Base(path), h)
+}
+
+// loadSnapshotAs reads a snapshot that has, or will have, the given name.
+func loadSnapshotAs(fsys FS, path, name string, h SnapshotHandler) (SnapshotInfo, error) {
+	z, c, ok := parseSnapName(name)
 	if !ok {
-		return SnapshotInfo{}, fmt.Errorf("%s: not the name of a snapshot", path)
+		return SnapshotInfo{}, fmt.Errorf("%s: not the name of a snapshot", name)
 	}
 	f, err := fsys.Open(path)
 	if err != nil {

@@ -3,7 +3,6 @@ package storage
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
@@ -215,8 +214,7 @@ func Open(cfg Config) (*Store, error) {
 		wake:    make(chan struct{}, 1), // one wake-up is as good as many
 	}
 	if err := s.open(); err != nil {
-		s.lock.close()
-		return nil, err
+		return nil, errors.Join(err, s.lock.close())
 	}
 	s.keeper.Go(s.keepUp)
 	return s, nil
@@ -244,7 +242,12 @@ func (s *Store) open() error {
 	if err := s.checkOwner(); err != nil {
 		return err
 	}
-	return s.removeTemps()
+	if err := s.removeTemps(); err != nil || s.cfg.NoMark {
+		return err
+	}
+	var err error
+	s.mark, err = openMarkFile(s.fs, s.logDir)
+	return err
 }
 
 func (s *Store) makeDirs(dir string) error {
@@ -256,7 +259,7 @@ func (s *Store) makeDirs(dir string) error {
 		if err == nil {
 			continue
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !isMissing(err) {
 			return fmt.Errorf("data directory %s: %w", d, err)
 		}
 		if s.cfg.MustExist {
@@ -282,7 +285,7 @@ func (s *Store) checkOwner() error {
 	for _, name := range []string{"myid", idName} {
 		name := filepath.Join(s.cfg.DataDir, name)
 		b, err := readSmall(s.fs, name)
-		if errors.Is(err, fs.ErrNotExist) {
+		if isMissing(err) {
 			missing = filepath.Base(name) == idName
 			continue
 		}
