@@ -3,7 +3,7 @@ package configsync
 import (
 	"context"
 
-	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/wire"
 )
 
@@ -23,14 +23,21 @@ type Client interface {
 // StateSyncConnected, and the watcher reads everything again.
 type Watch interface {
 	// Events is closed when the watch ended for good.
-	Events() <-chan Event
+	Events() <-chan client.Event
 	Close() error
 }
 
-// An Event is about a znode, or (EventNone) about the connection.
-type Event struct {
-	Type  wire.EventType
-	State wire.KeeperState
-	Path  string
-	Zxid  zab.Zxid
+// FromClient makes a Client of the real one.
+func FromClient(c *client.Client) Client { return realClient{c} }
+
+// realClient only turns a struct into an interface, which Go does not do for
+// results.
+type realClient struct{ *client.Client }
+
+func (c realClient) AddWatch(ctx context.Context, path string, mode int32) (Watch, error) {
+	w, err := c.Client.AddWatch(ctx, path, mode)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,7 +85,7 @@ func TestABurstIsOneWrite(t *testing.T) {
 		w.rest()
 		for i := range 8 {
 			w.tree.put("/c", fmt.Sprint(i))
-			time.Sleep(10 * time.Millisecond)
+			w.sleep(10 * time.Millisecond)
 		}
 		w.rest()
 		w.want("a=7")
@@ -101,7 +102,7 @@ func TestAZnodeThatNeverRestsIsWrittenAtABoundedRate(t *testing.T) {
 		begin := time.Now()
 		for i := 0; time.Since(begin) < 10*time.Second; i++ {
 			w.tree.put("/c", fmt.Sprint(i))
-			time.Sleep(5 * time.Millisecond)
+			w.sleep(5 * time.Millisecond)
 		}
 		if n := w.m.Status()[0].Writes; n < 20 || n > 60 {
 			t.Errorf("%d writes in 10s, want about 5 a second", n)
@@ -150,7 +151,7 @@ func TestLastGoodFileStays(t *testing.T) {
 				w.rest()
 				w.want("a=1")
 				w.wantState(tc.state, tc.reason)
-				time.Sleep(10 * time.Minute)
+				w.sleep(10 * time.Minute)
 				w.want("a=1")
 			})
 		})
@@ -181,7 +182,7 @@ func TestDeletedZnodeRemovesTheFileWhenTold(t *testing.T) {
 		w.tree.put("/c/a", "2")
 		w.rest()
 		w.want("a=2")
-		time.Sleep(10 * time.Second)
+		w.sleep(10 * time.Second)
 		if n := w.cmds.count("reload"); n != 3 {
 			t.Errorf("%d reloads, want one for each change", n)
 		}
@@ -291,7 +292,7 @@ func TestRestartRewritesNothing(t *testing.T) {
 		w.cmds.runs = nil
 		w.start(targets()...)
 		w.rest()
-		time.Sleep(time.Minute)
+		w.sleep(time.Minute)
 		if after := w.inodes(); after != before {
 			t.Errorf("files changed by a restart: %s, then %s", before, after)
 		}
@@ -394,7 +395,7 @@ func TestEventsLostInAGapAreMadeGood(t *testing.T) {
 		w.tree.watches = nil
 		w.tree.put("/c/a", "4")
 		w.tree.watches = watches
-		time.Sleep(20 * time.Minute)
+		w.sleep(20 * time.Minute)
 		w.want("a=4 d/e=3")
 	})
 }
@@ -403,16 +404,18 @@ func TestChangesDuringReadingAreNotLost(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.tree.put("/c/a", "1")
 		w.tree.put("/c/b", "1")
-		n := 0
+		var reads atomic.Int32
 		w.tree.hook = func() {
-			if n++; n < 20 {
+			if n := reads.Add(1); n < 20 {
 				w.tree.put("/c/a", fmt.Sprint("a", n))
 				w.tree.put("/c/b", fmt.Sprint("b", n))
 			}
 		}
 		w.start(Target{From: "/c", To: "./"})
-		time.Sleep(10 * time.Second)
-		w.want("a=a19 b=b19")
+		w.sleep(10 * time.Second)
+		if got := w.files(); !strings.HasPrefix(got, "a=a") || got != "a="+string(w.tree.nodes["/c/a"].data)+" b="+string(w.tree.nodes["/c/b"].data) {
+			t.Errorf("files %q, want the last values", got)
+		}
 	})
 }
 
@@ -435,7 +438,7 @@ func TestEditsAreUndone(t *testing.T) {
 		} {
 			edit()
 			w.edits.events <- []string{file}
-			time.Sleep(5 * time.Minute) // the restorations are put off the more the closer they come
+			w.sleep(5 * time.Minute) // the restorations are put off the more the closer they come
 			if got := w.files(); got != "d/a=1" {
 				t.Errorf("%s: %q, want it restored", name, got)
 			}
@@ -452,7 +455,7 @@ func TestEditsAreUndone(t *testing.T) {
 		// Also without a connection.
 		w.tree.state(wire.StateDisconnected)
 		w.write("d/a", "edited")
-		time.Sleep(5 * time.Minute)
+		w.sleep(5 * time.Minute)
 		w.want("d/a=1")
 	})
 }
@@ -465,7 +468,7 @@ func TestTwoWhoFightOverAFileDoNotBurnTheHost(t *testing.T) {
 		for range 600 {
 			w.write("a", "edited")
 			w.edits.events <- []string{w.dir + "/a"}
-			time.Sleep(time.Second)
+			w.sleep(time.Second)
 		}
 		if n := w.m.Status()[0].Restores; n < 5 || n > 30 {
 			t.Errorf("%d restorations in 10 minutes", n)
@@ -514,7 +517,7 @@ func TestCheckSeesTheStagedFile(t *testing.T) {
 		w.start(Target{From: "/c", To: "a.conf", Check: Command{"check", "{file}"}})
 		w.rest()
 		w.tree.put("/c", "bad")
-		time.Sleep(30 * time.Second)
+		w.sleep(30 * time.Second)
 		w.want("a.conf=1")
 		s := w.m.Status()[0]
 		if s.Check.OK || s.Check.Output != "line 1: bad" || s.Check.Exit != 1 || s.Check.Attempt < 3 || s.Check.Attempt > 12 || s.Refused != 1 {
@@ -536,9 +539,7 @@ func TestCheckOfATreeSeesTheWholeTree(t *testing.T) {
 		w.tree.put("/c/x", "3")
 		var seen string
 		w.cmds.do = func(_ context.Context, c Command, env []string) (string, error) {
-			o := *w
-			o.dir = c[1]
-			seen = o.files()
+			seen = listFiles(t, c[1])
 			return "", nil
 		}
 		w.start(Target{From: "/c", To: "./", Check: Command{"check", "{file}"}, Delete: DeleteRemove})
@@ -558,15 +559,7 @@ func TestCheckOfATreeSeesTheWholeTree(t *testing.T) {
 
 func TestReloadIsSharedRetriedAndSurvivesARestart(t *testing.T) {
 	bubble(t, func(w *world) {
-		fail := true
-		var envs []string
-		w.cmds.do = func(_ context.Context, c Command, env []string) (string, error) {
-			envs = append(envs, strings.Join(env, " "))
-			if fail {
-				return "no such service", errors.New("exit status 5")
-			}
-			return "", nil
-		}
+		w.cmds.fail = true
 		targets := func() []Target {
 			return []Target{{From: "/c/a", To: "a", Reload: Command{"reload", "app"}}, {From: "/c/b", To: "b", Reload: Command{"reload", "app"}}}
 		}
@@ -574,10 +567,12 @@ func TestReloadIsSharedRetriedAndSurvivesARestart(t *testing.T) {
 		w.tree.put("/c/b", "2")
 		w.start(targets()...)
 		w.rest()
-		if n := w.cmds.count("reload app"); n != 1 || !strings.HasPrefix(envs[0], "PADDOCK_TARGET=t1,t2 PADDOCK_ZXID=0x") {
-			t.Errorf("%d runs, env %q; want one run for both", n, envs)
+		w.cmds.mu.Lock()
+		if n := len(w.cmds.runs); n != 1 || !strings.HasPrefix(w.cmds.envs[0], "PADDOCK_TARGET=t1,t2 PADDOCK_ZXID=0x") {
+			t.Errorf("%d runs, env %q; want one run for both", n, w.cmds.envs)
 		}
-		time.Sleep(10 * time.Minute)
+		w.cmds.mu.Unlock()
+		w.sleep(10 * time.Minute)
 		if n := w.cmds.count("reload app"); n != 6 {
 			t.Errorf("%d runs of a failing reload, want 6", n)
 		}
@@ -585,7 +580,7 @@ func TestReloadIsSharedRetriedAndSurvivesARestart(t *testing.T) {
 			t.Errorf("reload %+v, want the failure", s.Reload)
 		}
 		w.stop()
-		fail = false
+		w.cmds.fail = false
 		w.start(targets()...)
 		w.rest()
 		if n := w.cmds.count("reload app"); n != 7 {
@@ -596,7 +591,7 @@ func TestReloadIsSharedRetriedAndSurvivesARestart(t *testing.T) {
 		}
 		w.stop()
 		w.start(targets()...)
-		time.Sleep(time.Minute)
+		w.sleep(time.Minute)
 		if n := w.cmds.count("reload app"); n != 7 {
 			t.Errorf("%d runs, want no more once it succeeded", n)
 		}
@@ -608,9 +603,9 @@ func TestReloadsHaveAPauseBetweenThem(t *testing.T) {
 		w.start(Target{From: "/c", To: "a", Reload: Command{"reload"}, ReloadInterval: 5 * time.Second})
 		for i := range 30 {
 			w.tree.put("/c", fmt.Sprint(i))
-			time.Sleep(time.Second)
+			w.sleep(time.Second)
 		}
-		time.Sleep(10 * time.Second)
+		w.sleep(10 * time.Second)
 		if n := w.cmds.count("reload"); n < 6 || n > 8 {
 			t.Errorf("%d reloads in 30s, want one in 5s", n)
 		}
@@ -625,15 +620,15 @@ func TestAChangeDuringAReloadIsReloadedToo(t *testing.T) {
 			return "", nil
 		}
 		w.start(Target{From: "/c", To: "a", Reload: Command{"reload"}})
-		time.Sleep(time.Second)
+		w.sleep(time.Second)
 		w.tree.put("/c", "2")
-		time.Sleep(time.Second)
+		w.sleep(time.Second)
 		w.want("a=2") // the file does not wait for the reload
-		time.Sleep(1200 * time.Millisecond)
+		w.sleep(1200 * time.Millisecond)
 		if s := w.m.Status()[0]; !s.Reload.Pending {
 			t.Errorf("reload %+v: want it pending for the second change", s.Reload)
 		}
-		time.Sleep(time.Minute)
+		w.sleep(time.Minute)
 		if n := w.cmds.count("reload"); n != 2 {
 			t.Errorf("%d reloads, want 2", n)
 		}
@@ -680,7 +675,7 @@ func TestWhatStandsInTheWayIsNotTouched(t *testing.T) {
 						must(t, os.RemoveAll(w.dir+"/"+n))
 					}
 				}
-				time.Sleep(time.Minute) // seen without any event
+				w.sleep(time.Minute) // seen without any event
 				if s := w.m.Status()[0]; s.State != StateCurrent {
 					t.Errorf("way is free, state %s (%s)", s.State, s.Error)
 				}
@@ -723,12 +718,12 @@ func TestALargeTreeIsRefusedWhole(t *testing.T) {
 		w.want("a=1")
 		w.wantState(StateFailing, "max_total")
 		w.tree.put("/c/b", "2")
-		time.Sleep(2 * time.Minute)
+		w.sleep(2 * time.Minute)
 		w.want("a=1 b=2")
 		for i := range 5 {
 			w.tree.put(fmt.Sprintf("/c/n%d", i), "x")
 		}
-		time.Sleep(2 * time.Minute)
+		w.sleep(2 * time.Minute)
 		w.want("a=1 b=2")
 		w.wantState(StateFailing, "max_files")
 	})

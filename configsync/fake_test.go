@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/wire"
 )
 
@@ -39,7 +40,7 @@ type fakeNode struct {
 type fakeWatch struct {
 	tree   *fakeTree
 	path   string
-	events chan Event
+	events chan client.Event
 	closed bool
 }
 
@@ -50,7 +51,7 @@ func newFakeTree() *fakeTree {
 func (f *fakeTree) emit(typ wire.EventType, p string) {
 	for _, w := range f.watches {
 		if p == w.path || strings.HasPrefix(p, w.path+"/") {
-			w.events <- Event{Type: typ, State: wire.StateSyncConnected, Path: p, Zxid: f.zxid}
+			w.events <- client.Event{Type: typ, State: wire.StateSyncConnected, Path: p, Zxid: f.zxid}
 		}
 	}
 }
@@ -60,7 +61,7 @@ func (f *fakeTree) state(s wire.KeeperState) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, w := range f.watches {
-		w.events <- Event{Type: wire.EventNone, State: s}
+		w.events <- client.Event{Type: wire.EventNone, State: s}
 	}
 }
 
@@ -169,12 +170,12 @@ func (f *fakeTree) AddWatch(ctx context.Context, p string, mode int32) (Watch, e
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	w := &fakeWatch{tree: f, path: p, events: make(chan Event, 100_000)}
+	w := &fakeWatch{tree: f, path: p, events: make(chan client.Event, 100_000)}
 	f.watches = append(f.watches, w)
 	return w, nil
 }
 
-func (w *fakeWatch) Events() <-chan Event { return w.events }
+func (w *fakeWatch) Events() <-chan client.Event { return w.events }
 
 func (w *fakeWatch) Close() error {
 	w.tree.mu.Lock()
@@ -209,15 +210,22 @@ func (f *fakeEdits) Run(ctx context.Context, onChange func([]string)) error {
 
 // fakeCommands records the commands that are run.
 type fakeCommands struct {
-	mu   sync.Mutex // guards runs
+	mu   sync.Mutex // guards runs, envs and fail
 	runs []string
+	envs []string
+	fail bool
 	do   func(ctx context.Context, c Command, env []string) (string, error)
 }
 
 func (f *fakeCommands) run(ctx context.Context, c Command, env []string) (string, int, error) {
 	f.mu.Lock()
 	f.runs = append(f.runs, strings.Join(c, " "))
+	f.envs = append(f.envs, strings.Join(env, " "))
+	fail := f.fail
 	f.mu.Unlock()
+	if fail {
+		return "no such service", 5, errors.New("exit status 5")
+	}
 	if f.do == nil {
 		return "", 0, nil
 	}
@@ -295,22 +303,33 @@ func (w *world) start(targets ...Target) {
 	w.stop = func() { cancel(); <-done }
 }
 
+// sleep lets the fake time pass and everything come to rest.
+func (w *world) sleep(d time.Duration) {
+	w.t.Helper()
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // rest lets the mirror finish what it does at once, debouncing included.
 func (w *world) rest() {
 	w.t.Helper()
-	time.Sleep(time.Second)
-	synctest.Wait()
+	w.sleep(time.Second)
 }
 
 // files lists what is in dir, staging left out: "a=1 d/b=2".
 func (w *world) files() string {
 	w.t.Helper()
+	return listFiles(w.t, w.dir)
+}
+
+func listFiles(t *testing.T, dir string) string {
+	t.Helper()
 	var out []string
-	err := filepath.WalkDir(w.dir, func(p string, d os.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, _ := filepath.Rel(w.dir, p)
+		rel, _ := filepath.Rel(dir, p)
 		switch {
 		case d.Name() == stagingName:
 			return filepath.SkipDir
@@ -326,7 +345,7 @@ func (w *world) files() string {
 		return err
 	})
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return strings.Join(out, " ")
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/wire"
 )
 
@@ -220,7 +221,7 @@ func (t *target) follow(ctx context.Context, w Watch) {
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // event notes what an event makes due, and when.
-func (t *target) event(r *round, ev Event) (wait time.Duration, due bool) {
+func (t *target) event(r *round, ev client.Event) (wait time.Duration, due bool) {
 	if ev.Type == wire.EventNone {
 		switch ev.State {
 		case wire.StateSyncConnected, wire.StateConnectedReadOnly:
