@@ -105,7 +105,7 @@ func (a *Server) listCommands(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	for _, n := range commandNames() {
 		n = html.EscapeString(n)
-		fmt.Fprintf(w, "<a href=\"/commands/%s\">%s</a>\n<br/>\n", n, n)
+		fmt.Fprintf(w, "<a href=\"%s/%s\">%s</a>\n<br/>\n", a.cfg.CommandURL, n, n)
 	}
 }
 

@@ -13,13 +13,14 @@ type pageData struct {
 	Services      api.ServiceList
 	Registrations api.RegistrationList
 	Config        api.ConfigStatus
+	CommandURL    string
 }
 
 func (a *Server) page(w http.ResponseWriter, _ *http.Request) {
 	src := a.cfg.Source
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	data := pageData{src.Status(), src.Services(), src.Registrations(), src.ConfigStatus()}
+	data := pageData{src.Status(), src.Services(), src.Registrations(), src.ConfigStatus(), a.cfg.CommandURL}
 	if err := pageTemplate.Execute(w, data); err != nil {
 		a.cfg.Logger.Warn("page", "err", err)
 	}
@@ -54,6 +55,6 @@ code{font-size:.92em} .bad{color:#b00020} .good{color:#0a6b2d} .dim{color:#666}
 <table><tr><th>target<th>from<th>to<th>state<th>zxid</tr>
 {{range .Config.Targets}}<tr><td>{{.Name}}<td><code>{{.From}}</code><td><code>{{.To}}</code><td class="{{if eq .State "current"}}good{{else}}bad{{end}}">{{.State}} {{.Error}}<td><code>{{.Zxid}}</code></tr>
 {{else}}<tr><td colspan="5" class="dim">none</tr>{{end}}</table>
-<p class="dim"><a href="/commands">/commands</a> <a href="/metrics">/metrics</a> <a href="/v1/status">/v1/status</a></p>
+<p class="dim"><a href="{{.CommandURL}}">{{.CommandURL}}</a> <a href="/metrics">/metrics</a> <a href="/v1/status">/v1/status</a></p>
 </html>
 `))

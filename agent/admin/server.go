@@ -59,7 +59,11 @@ type Config struct {
 	Listen    string
 	Source    Source
 	ZooKeeper *server.Server // nil: none in this process
-	Logger    *slog.Logger
+	// CommandURL is where Apache's commands stand. Default /commands.
+	CommandURL string
+	// Pprof serves Go profiles under /debug/pprof/, to this host only.
+	Pprof  bool
+	Logger *slog.Logger
 }
 
 // Server answers HTTP.
@@ -76,6 +80,12 @@ const maxBody = 1 << 20
 func Listen(cfg Config) (*Server, error) {
 	if cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:8080"
+	}
+	if cfg.CommandURL == "" {
+		cfg.CommandURL = "/commands"
+	}
+	if !strings.HasPrefix(cfg.CommandURL, "/") || strings.HasSuffix(cfg.CommandURL, "/") || strings.ContainsAny(cfg.CommandURL, "{} ") {
+		return nil, fmt.Errorf("command url %q is not a path like /commands", cfg.CommandURL)
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -147,13 +157,15 @@ func (a *Server) Handler() http.Handler {
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, fmt.Errorf("%s %s is not part of the API", r.Method, r.URL.Path))
 	})
-	mux.HandleFunc("GET /commands", a.listCommands)
-	mux.HandleFunc("GET /commands/{$}", a.listCommands)
-	mux.HandleFunc("GET /commands/{name}", a.runCommand)
+	mux.HandleFunc("GET "+a.cfg.CommandURL, a.listCommands)
+	mux.HandleFunc("GET "+a.cfg.CommandURL+"/{$}", a.listCommands)
+	mux.HandleFunc("GET "+a.cfg.CommandURL+"/{name}", a.runCommand)
 	mux.Handle("GET /metrics", a.metrics())
-	mux.HandleFunc("GET /debug/pprof/", local(pprof.Index))
-	mux.HandleFunc("GET /debug/pprof/profile", local(pprof.Profile))
-	mux.HandleFunc("GET /debug/pprof/trace", local(pprof.Trace))
+	if a.cfg.Pprof {
+		mux.HandleFunc("GET /debug/pprof/", local(pprof.Index))
+		mux.HandleFunc("GET /debug/pprof/profile", local(pprof.Profile))
+		mux.HandleFunc("GET /debug/pprof/trace", local(pprof.Trace))
+	}
 	mux.HandleFunc("GET /{$}", a.page)
 	// A page of another site must not make a browser on this host change anything.
 	guard := http.NewCrossOriginProtection()

@@ -387,6 +387,7 @@ func (s *Server) beginSnapshot(then func(file string, err error)) {
 		began := time.Now()
 		path, size, err := s.store.WriteSnapshot(frozen, s.treeMu.RLocker())
 		if err == nil {
+			s.lastSnapshot.Store(&SnapshotTime{frozen.Zxid, began})
 			s.log.Info("snapshot written", "file", path, "bytes", size, "zxid", frozen.Zxid, "took", time.Since(began))
 			if s.cfg.PurgeInterval == 0 {
 				s.purge()

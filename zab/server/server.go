@@ -80,7 +80,9 @@ type Server struct {
 	done        chan struct{} // closed when Run returns
 	ready       atomic.Bool
 	traceMask   atomic.Int64
-	digests     []ZxidDigest // guarded by treeMu
+
+	lastSnapshot atomic.Pointer[SnapshotTime]
+	digests      []ZxidDigest // guarded by treeMu
 }
 
 // Open recovers the data directory and starts to listen. Nothing is served
@@ -126,6 +128,9 @@ func (s *Server) recover() error {
 		return err
 	}
 	s.trackSessions()
+	if r := s.store.Recovery(); r.Snapshot != "" {
+		s.lastSnapshot.Store(&SnapshotTime{r.SnapshotZxid, began})
+	}
 	s.log.Info("data recovered", "zxid", tree.LastZxid(), "znodes", tree.NodeCount(), "took", time.Since(began))
 	return nil
 }
@@ -135,6 +140,9 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // nanos is the server's monotonic clock.
 func (s *Server) nanos() int64 { return int64(time.Since(s.start)) }
+
+// Close gives up what Open took, for a server that never ran.
+func (s *Server) Close() error { return errors.Join(s.listener.Close(), s.store.Close()) }
 
 // Run serves until ctx ends or the disk fails. It closes everything that Open
 // opened. Sessions stay: they go on when a server starts on the data again.

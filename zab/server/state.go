@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/paddockio/paddock/zab"
-	"github.com/paddockio/paddock/zab/storage"
 	"github.com/paddockio/paddock/zab/watch"
 	"github.com/paddockio/paddock/zab/wire"
 )
@@ -394,14 +393,19 @@ func (s *Server) Snapshot(ctx context.Context) (file string, zxid zab.Zxid, err 
 	}
 }
 
-// LastSnapshot returns the newest snapshot that is known to be whole.
-func (s *Server) LastSnapshot() (storage.SnapshotInfo, bool) {
-	if p, ok := any(s.store).(interface {
-		LastSnapshot() (storage.SnapshotInfo, bool)
-	}); ok {
-		return p.LastSnapshot()
+// SnapshotTime says when a snapshot was written, and of which state.
+type SnapshotTime struct {
+	Zxid zab.Zxid
+	Time time.Time
+}
+
+// LastSnapshot returns the newest snapshot: the one that recovery loaded, or one
+// written since. ok is false if there was none.
+func (s *Server) LastSnapshot() (last SnapshotTime, ok bool) {
+	if p := s.lastSnapshot.Load(); p != nil {
+		return *p, true
 	}
-	return storage.SnapshotInfo{}, false
+	return last, false
 }
 
 // TraceMask and SetTraceMask keep the number of gtmk and stmk.
