@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/miekg/dns"
 
@@ -33,9 +34,11 @@ type answer struct {
 	weight []uint32     // per record; nil if all are equal
 	glue   []netip.Addr // per SRV record: the address of its target, or invalid
 
-	// The view behind the answer, to find out whether a new generation changed it.
+	// The view behind the answer, to find out whether a new generation changed
+	// it. Weak, so that names nobody asks for any more do not keep old views.
 	service string
-	insts   []*registry.Instance
+	first   weak.Pointer[*registry.Instance]
+	n       int
 	asOf    time.Time
 	live    bool
 }
@@ -109,53 +112,65 @@ func (f *filter) match(in *registry.Instance) bool {
 		(!f.hasGr || matchOption(f.group, in.Group))
 }
 
-// take reads one option from the labels and returns the rest, or nil. Each
-// option counts once: else there would be endlessly many names.
-func (f *filter) take(labels []byte, first bool) []byte {
-	label, rest := labels[1:1+labels[0]], labels[1+labels[0]:]
-	if len(label) == 0 || label[0] != '_' {
-		return nil
+// parseFilter reads the labels in front of a name: _tcp or _{protocol}._tcp,
+// then a version and a group in any order. Each counts once: else there would be
+// endlessly many names.
+func parseFilter(labels []byte) (f filter, ok bool) {
+	next := func() []byte {
+		l := labels[1 : 1+labels[0]]
+		labels = labels[1+labels[0]:]
+		return l
 	}
-	tcp := func(l []byte) bool { return string(l) == "_tcp" }
-	switch {
-	case first && len(rest) > 0 && tcp(rest[1:1+rest[0]]) && len(label) > 1:
-		f.underTCP, f.hasProto, f.proto = true, true, label[1:]
-		return rest[1+rest[0]:]
-	case first && tcp(label):
-		f.underTCP = true
-	case !f.hasVer && bytes.HasPrefix(label, []byte(versionPrefix)):
-		f.hasVer, f.version = true, label[len(versionPrefix):]
-	case !f.hasGr && bytes.HasPrefix(label, []byte(groupPrefix)):
-		f.hasGr, f.group = true, label[len(groupPrefix):]
-	default:
-		return nil
-	}
-	return rest
-}
-
-// resolve finds what stands behind labels, those in front of the word: a name
-// of the index, or one with options in front. A name that is spelled out wins,
-// even if it looks like an option.
-func (x *index) resolve(labels []byte) (name string, f filter, kind found) {
-	name, kind = x.find(labels)
-	if kind != missing {
-		return name, f, kind
-	}
-	for rest := f.take(labels, true); len(rest) > 0; rest = f.take(rest, false) {
-		switch name, kind = x.find(rest); kind {
-		case exact:
-			return name, f, exact
-		case ancestor:
-			return "", f, missing
+	for first := true; len(labels) > 0; first = false {
+		switch l := next(); {
+		case first && bytes.HasPrefix(labels, []byte("\x04_tcp")) && len(l) > 1 && l[0] == '_':
+			f.underTCP, f.hasProto, f.proto = true, true, l[1:]
+			next()
+		case first && string(l) == "_tcp":
+			f.underTCP = true
+		case !f.hasVer && bytes.HasPrefix(l, []byte(versionPrefix)):
+			f.hasVer, f.version = true, l[len(versionPrefix):]
+		case !f.hasGr && bytes.HasPrefix(l, []byte(groupPrefix)):
+			f.hasGr, f.group = true, l[len(groupPrefix):]
+		default:
+			return f, false
 		}
 	}
-	return "", f, missing
+	return f, true
+}
+
+// maxFilter is how many labels a filter can have.
+const maxFilter = 4
+
+// resolve finds what stands behind labels, those in front of the word: a name
+// of the index, or one with a filter in front. The longest name wins, so one
+// that looks like a filter is still reached.
+func (x *index) resolve(labels []byte) (name string, f filter, kind found) {
+	if name, kind = x.find(labels); kind != missing {
+		return name, f, kind
+	}
+	if labels[1] != '_' {
+		return "", f, missing
+	}
+	rest := labels
+	for range maxFilter {
+		if rest = rest[1+rest[0]:]; len(rest) == 0 {
+			break
+		}
+		if name, kind = x.find(rest); kind != exact {
+			continue
+		}
+		if f, ok := parseFilter(labels[:len(labels)-len(rest)]); ok {
+			return name, f, exact
+		}
+	}
+	return "", filter{}, missing
 }
 
 // fromView builds the answer for the instances of v that pass f.
 func (s *Server) fromView(v registry.View, f *filter, z *zone, qtype uint16) *answer {
 	a := newAnswer()
-	a.service, a.insts, a.asOf, a.live = v.Service, v.Instances, v.AsOf, v.Live
+	a.service, a.first, a.n, a.asOf, a.live = v.Service, firstInstance(v), len(v.Instances), v.AsOf, v.Live
 	a.ttl = s.ttl
 	if !v.Live {
 		a.ttl, a.ede = min(s.ttl, s.staleTTL), int(dns.ExtendedErrorCodeStaleAnswer)

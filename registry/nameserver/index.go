@@ -70,6 +70,10 @@ func (x *index) sync(gen uint64, list func() []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	next := list()
+	if len(next) > 0 && len(next) == len(x.list) && &next[0] == &x.list[0] {
+		x.fresh, x.gen = true, gen // the very same list
+		return
+	}
 	if !strictlySorted(next) {
 		next = slices.Compact(slices.Sorted(slices.Values(next)))
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"slices"
+	"weak"
 
 	"github.com/miekg/dns"
 
@@ -56,10 +57,10 @@ func (s *Server) zoneOf(q *query) *zone {
 // changed meanwhile. One attempt takes microseconds.
 const maxTries = 8
 
-// answerFor returns the answer to q and whether z, its zone, is nil only for
-// names outside. Every part of an answer comes from one generation: what was
-// read while the generation changed is thrown away. If the directory never holds
-// still, an older answer serves, and it is better to fail than to mix.
+// answerFor returns the answer to q, which lies in zone z. Every part of an
+// answer comes from one generation: what was read while the generation changed is
+// thrown away. If the directory does not hold still, an older answer serves; if
+// there is none, to fail is better than to mix.
 func (s *Server) answerFor(q *query, z *zone) *answer {
 	key := q.key[:q.nameLen+2]
 	old := s.cache.get(key)
@@ -140,6 +141,7 @@ func (s *Server) named(x *index, lookup func(string) (registry.View, bool), labe
 	if old != nil && old.sameView(v) {
 		return old, true
 	}
+	s.count.built.Add(1)
 	a := s.fromView(v, &f, z, qtype)
 	if a.rcode == dns.RcodeNameError {
 		return nxDomain, false
@@ -147,16 +149,19 @@ func (s *Server) named(x *index, lookup func(string) (registry.View, bool), labe
 	return a, true
 }
 
-// sameView tells whether a was made from the same instances. Views and
-// instances are immutable: the same slice has the same content.
+// sameView tells whether a was made from the same instances. Views are
+// immutable, so the same slice has the same content.
 func (a *answer) sameView(v registry.View) bool {
-	if a.service != v.Service || a.live != v.Live || len(a.insts) != len(v.Instances) {
-		return false
+	return a.service == v.Service && a.live == v.Live &&
+		a.n == len(v.Instances) && a.first == firstInstance(v) && (v.Live || a.asOf.Equal(v.AsOf))
+}
+
+// firstInstance identifies, with their number, the instances of v.
+func firstInstance(v registry.View) weak.Pointer[*registry.Instance] {
+	if len(v.Instances) == 0 {
+		return weak.Pointer[*registry.Instance]{}
 	}
-	if !v.Live && !a.asOf.Equal(v.AsOf) {
-		return false
-	}
-	return len(a.insts) == 0 || &a.insts[0] == &v.Instances[0]
+	return weak.Make(&v.Instances[0])
 }
 
 // apex answers for the domain itself.

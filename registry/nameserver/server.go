@@ -79,6 +79,9 @@ func (s *Server) Domain() string { return presentation(s.zones[0].wire) }
 // portTries is how often a free TCP port is tried whose UDP twin is taken.
 const portTries = 20
 
+// udpBuffer holds some thousand queries while all workers are busy.
+const udpBuffer = 4 << 20
+
 // Listen opens the sockets. Run does so if it has not been done; to call it
 // before tells the caller at once whether the address can be had, and which port
 // was taken for port 0.
@@ -89,17 +92,25 @@ func (s *Server) Listen() error {
 		return nil
 	}
 	want := netip.MustParseAddrPort(s.cfg.Listen) // validated
+	family := ""                                  // "[::]" takes both
+	if want.Addr().Is4() {
+		family = "4" // "0.0.0.0" would take both, too
+	}
 	var err error
 	for range portTries {
 		var tcp *net.TCPListener
-		if tcp, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(want)); err != nil {
+		if tcp, err = net.ListenTCP("tcp"+family, net.TCPAddrFromAddrPort(want)); err != nil {
 			break
 		}
 		have := netip.AddrPortFrom(want.Addr(), tcp.Addr().(*net.TCPAddr).AddrPort().Port())
 		var udp *net.UDPConn
-		if udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(have)); err == nil {
-			s.tcp, s.udp, s.addr = tcp, udp, have
-			return nil
+		if udp, err = net.ListenUDP("udp"+family, net.UDPAddrFromAddrPort(have)); err == nil {
+			udp.SetReadBuffer(udpBuffer) // as much of it as the system grants
+			if err = prepareUDP(udp); err == nil {
+				s.tcp, s.udp, s.addr = tcp, udp, have
+				return nil
+			}
+			udp.Close()
 		}
 		tcp.Close()
 		if want.Port() != 0 {
@@ -161,10 +172,7 @@ const maxReadErrors = 100
 // answered in DESIGN.md.
 func (s *Server) serveUDP(ctx context.Context) error {
 	w := s.newWorker()
-	sock, err := newUDPSocket(s.udp)
-	if err != nil {
-		return err
-	}
+	sock := newUDPSocket(s.udp)
 	in := make([]byte, dns.DefaultMsgSize)
 	out := make([]byte, 0, dns.DefaultMsgSize)
 	start := time.Now()

@@ -130,20 +130,26 @@ func (s *Server) serveConn(c net.Conn, client netip.AddrPort) {
 		}
 		start := len(out)
 		out = w.reply(append(out, 0, 0), msg[2:], client, overTCP)
-		if len(out) == start+2 {
-			return
-		}
-		binary.BigEndian.PutUint16(out[start:], uint16(len(out)-start-2))
 		in.Discard(2 + size)
-		if wholeQuery(in) && len(out) < maxTCP {
-			continue
+		last := len(out) == start+2 // nothing to say to this
+		if last {
+			out = out[:start]
+		} else {
+			binary.BigEndian.PutUint16(out[start:], uint16(len(out)-start-2))
+			if wholeQuery(in) && len(out) < maxTCP {
+				continue
+			}
 		}
-		if _, err := c.Write(out); err != nil {
-			s.count.writeErrors.Add(1)
+		if len(out) > 0 {
+			if _, err := c.Write(out); err != nil {
+				s.count.writeErrors.Add(1)
+				return
+			}
+		}
+		if last {
 			return
 		}
-		out = out[:0]
-		if cap(out) > maxTCP { // after a burst
+		if out = out[:0]; cap(out) > maxTCP { // after a burst
 			out = nil
 		}
 	}

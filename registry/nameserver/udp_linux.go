@@ -17,14 +17,25 @@ type udpSocket struct {
 	n   int    // of oob, for the last query
 }
 
-func newUDPSocket(c *net.UDPConn) (*udpSocket, error) {
+func newUDPSocket(c *net.UDPConn) *udpSocket {
 	s := &udpSocket{c: c}
-	if !c.LocalAddr().(*net.UDPAddr).IP.IsUnspecified() {
-		return s, nil
+	if onAllAddresses(c) {
+		s.oob = make([]byte, 128)
+	}
+	return s
+}
+
+func onAllAddresses(c *net.UDPConn) bool { return c.LocalAddr().(*net.UDPAddr).IP.IsUnspecified() }
+
+// prepareUDP makes the kernel tell where each packet was sent to. Queries that
+// came before are answered without knowing.
+func prepareUDP(c *net.UDPConn) error {
+	if !onAllAddresses(c) {
+		return nil
 	}
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var err4, err6 error
 	err = raw.Control(func(fd uintptr) {
@@ -34,8 +45,7 @@ func newUDPSocket(c *net.UDPConn) (*udpSocket, error) {
 	if err == nil && err4 != nil && err6 != nil { // each fails on the other family
 		err = os.NewSyscallError("setsockopt IP_PKTINFO", err4)
 	}
-	s.oob = make([]byte, 128)
-	return s, err
+	return err
 }
 
 func (s *udpSocket) read(b []byte) (int, netip.AddrPort, error) {

@@ -12,7 +12,9 @@ import (
 // a reply.
 type udpSocket struct{ c *net.UDPConn }
 
-func newUDPSocket(c *net.UDPConn) (*udpSocket, error) { return &udpSocket{c}, nil }
+func newUDPSocket(c *net.UDPConn) *udpSocket { return &udpSocket{c} }
+
+func prepareUDP(*net.UDPConn) error { return nil }
 
 func (s *udpSocket) read(b []byte) (int, netip.AddrPort, error) { return s.c.ReadFromUDPAddrPort(b) }
 
