@@ -18,7 +18,9 @@ type Config struct {
 	// Default 1.
 	ID zab.ServerID
 
-	// Listen is the client address. Default ":2181"; port 0 picks one.
+	// Listen is the client address, for example ":2181"; port 0 picks one. Empty:
+	// no client port, only Dial reaches the server. zoo.cfg: clientPort,
+	// clientPortAddress.
 	Listen string
 
 	// TickTime is the unit of session expiry: a session ends between its timeout
@@ -113,9 +115,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ID == 0 {
 		c.ID = 1
-	}
-	if c.Listen == "" {
-		c.Listen = ":2181"
 	}
 	def(&c.TickTime, 2*time.Second)
 	def(&c.MinSessionTimeout, 2*c.TickTime)

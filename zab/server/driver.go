@@ -157,14 +157,8 @@ func (s *Server) take() error {
 
 // prepare turns a request into a transaction and returns the next zxid.
 func (s *Server) prepare(r *request, zxid zab.Zxid, timeMs int64) zab.Zxid {
-	if s.isClosing(r) {
-		r.txn = wire.Txn{
-			Header: wire.TxnHeader{Session: r.prep.Session, Cxid: r.xid, Zxid: zxid, TimeMs: timeMs, Type: wire.OpFailed},
-			Body:   &wire.IntRecord{Value: int32(wire.ErrSessionExpired)},
-		}
-	} else {
-		s.prep.Prepare(&r.prep, zxid, timeMs, &r.txn)
-	}
+	s.noteClosing(r)
+	s.prep.Prepare(&r.prep, zxid, timeMs, &r.txn)
 	at := len(s.encode)
 	s.encode = r.txn.Append(s.encode)
 	s.props = append(s.props, zab.Proposal{Zxid: zxid, Data: s.encode[at:len(s.encode):len(s.encode)]})

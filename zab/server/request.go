@@ -36,7 +36,10 @@ const maxPooledFrame = 16 << 10
 
 func newRequest(c *conn, xid int32, op wire.Op, body []byte, nanos int64) *request {
 	r := requests.Get().(*request)
-	r.conn, r.sess, r.xid, r.op, r.nanos = c, c.sess, xid, op, nanos
+	r.conn, r.xid, r.op, r.nanos = c, xid, op, nanos
+	if c != nil {
+		r.sess = c.sess
+	}
 	r.frame = append(r.frame[:0], body...)
 	return r
 }
@@ -50,9 +53,8 @@ func (r *request) free() {
 	requests.Put(r)
 }
 
-// decode fills r.prep. A record that cannot be decoded leaves Body nil: prep
-// turns it into an error transaction with ErrMarshalling, under a zxid of its
-// own, so that nothing later waits behind it.
+// decode fills r.prep. A record that cannot be decoded becomes an error
+// transaction under a zxid of its own, so that nothing later waits behind it.
 func (r *request) decode() {
 	d := wire.NewAliasDecoder(r.frame)
 	r.prep = znode.Request{Session: r.sess.id, Cxid: r.xid, Op: r.op}
@@ -75,10 +77,9 @@ func (r *request) decode() {
 		return
 	}
 	body.Decode(&d)
-	if d.Err() != nil {
-		return
-	}
-	if m, ok := body.(*wire.MultiRequest); ok && m.IsRead() {
+	m, multi := body.(*wire.MultiRequest)
+	if d.Err() != nil || multi && m.IsRead() {
+		r.prep.BadBody = wire.ErrMarshalling
 		return
 	}
 	r.prep.Body = body

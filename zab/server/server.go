@@ -110,8 +110,10 @@ func Open(cfg Config) (*Server, error) {
 	if err = s.recover(); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
-	if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
-		return nil, errors.Join(fmt.Errorf("client port: %w", err), s.store.Close())
+	if cfg.Listen != "" {
+		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+			return nil, errors.Join(fmt.Errorf("client port: %w", err), s.store.Close())
+		}
 	}
 	return s, nil
 }
@@ -135,14 +137,27 @@ func (s *Server) recover() error {
 	return nil
 }
 
-// Addr returns the address of the client port.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+// Addr returns the address of the client port, or one without a port if there is
+// none.
+func (s *Server) Addr() net.Addr {
+	if s.listener == nil {
+		return &net.TCPAddr{}
+	}
+	return s.listener.Addr()
+}
+
+func (s *Server) closeListener() error {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Close()
+}
 
 // nanos is the server's monotonic clock.
 func (s *Server) nanos() int64 { return int64(time.Since(s.start)) }
 
 // Close gives up what Open took, for a server that never ran.
-func (s *Server) Close() error { return errors.Join(s.listener.Close(), s.store.Close()) }
+func (s *Server) Close() error { return errors.Join(s.closeListener(), s.store.Close()) }
 
 // Run serves until ctx ends or the disk fails. It closes everything that Open
 // opened. Sessions stay: they go on when a server starts on the data again.
@@ -160,14 +175,16 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	wg.Go(s.writeLog)
 	part("driver", s.drive)
-	part("client port", s.accept)
+	if s.listener != nil {
+		part("client port", s.accept)
+	}
 	part("sweeper", s.sweep)
 	s.ready.Store(true)
 	s.log.Info("serving", "address", s.Addr().String(), "zxid", s.tree.LastZxid())
 
 	<-ctx.Done()
 	s.ready.Store(false)
-	s.listener.Close()
+	s.closeListener()
 	s.connMu.Lock()
 	s.stopped = true
 	for c := range s.conns {

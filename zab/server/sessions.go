@@ -125,22 +125,13 @@ func (s *Server) dropSession(id zab.SessionID, asked *conn) {
 	}
 }
 
-// isClosing marks the session closing at its own closeSession and reports
-// whether it was so before. Requests of a closing session fail.
-func (s *Server) isClosing(r *request) bool {
-	if r.sess == nil {
-		return false
-	}
-	s.sessMu.Lock()
-	defer s.sessMu.Unlock()
-	if _, known := s.sessions[r.sess.id]; !known {
-		return true
-	}
-	was := r.sess.closing
-	if r.op == wire.OpCloseSession {
+// noteClosing marks the session of a closeSession: from here on it cannot be
+// taken up or expire. Prep refuses what it still sends.
+func (s *Server) noteClosing(r *request) {
+	if r.op == wire.OpCloseSession && r.sess != nil {
+		s.sessMu.Lock()
 		r.sess.closing = true
 		s.tracker.Close(r.sess.id)
-		return false
+		s.sessMu.Unlock()
 	}
-	return was
 }
