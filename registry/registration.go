@@ -333,16 +333,22 @@ func (r Registration) category() Category {
 
 // withID fills in the default ID.
 func (r Registration) withID() Registration {
+	r.ID = r.DefaultID()
+	return r
+}
+
+// DefaultID returns the ID, or what it is if none is given.
+func (r Registration) DefaultID() string {
 	if r.ID != "" {
-		return r
+		return r.ID
 	}
-	r.ID = r.Name
+	id := r.Name
 	if r.Port != 0 {
-		r.ID += ":" + strconv.Itoa(r.Port)
+		id += ":" + strconv.Itoa(r.Port)
 	}
 	for _, s := range [...]string{r.Version, r.Group} {
 		if s != "" {
-			r.ID += ":" + strings.Map(func(c rune) rune {
+			id += ":" + strings.Map(func(c rune) rune {
 				if c <= ' ' || c == '/' {
 					return '_'
 				}
@@ -351,9 +357,9 @@ func (r Registration) withID() Registration {
 		}
 	}
 	if r.category() == Consumers {
-		r.ID = "consumer:" + r.ID
+		id = "consumer:" + id
 	}
-	return r
+	return id
 }
 
 // release is what this agent writes as parameter release and dubbo: the
