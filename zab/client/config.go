@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -178,6 +179,12 @@ func parseServer(s string) (string, error) {
 	}
 	if host == "" {
 		return "", errors.New("no host")
+	}
+	if _, err := netip.ParseAddr(host); s[0] == '[' && err != nil {
+		return "", errors.New("no IP address in the brackets")
+	}
+	if strings.ContainsAny(host, "[] \t\r\n") {
+		return "", fmt.Errorf("bad host %q", host)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return "", fmt.Errorf("bad port %q", port)

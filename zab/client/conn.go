@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -187,6 +188,9 @@ func (c *Client) writeLoop(ctx context.Context, k *conn) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-c.wake:
+			// Replies come in batches, and those who waited for them ask again: let
+			// them all do so, for one write.
+			runtime.Gosched()
 		case <-idle.C:
 			quiet := time.Since(lastSent)
 			if quiet >= k.pingInterval {
