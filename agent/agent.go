@@ -1,0 +1,277 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
+	"sync"
+	"time"
+
+	"github.com/paddockio/paddock/agent/admin"
+	"github.com/paddockio/paddock/agent/config"
+	"github.com/paddockio/paddock/agent/services"
+	"github.com/paddockio/paddock/configsync"
+	"github.com/paddockio/paddock/registry"
+	"github.com/paddockio/paddock/registry/nameserver"
+	"github.com/paddockio/paddock/zab/client"
+	"github.com/paddockio/paddock/zab/server"
+)
+
+// Agent is the parts of one process. Fields are set by New and only read after.
+type Agent struct {
+	cfg     config.Config
+	log     *slog.Logger
+	started time.Time
+
+	zookeeper *server.Server // nil: role client
+	client    *client.Client // nil: a ZooKeeper server and nothing else
+	session   *sessionFile
+	registry  *registry.Registry
+	services  *services.Loader
+	mirror    *configsync.Mirror
+	names     *nameserver.Server
+	admin     *admin.Server
+
+	parts []part
+}
+
+// A part runs until its context ends.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+// Run builds an agent and runs it until ctx ends or a part fails. What a user
+// should know at the start goes to out, the log to standard error.
+func Run(ctx context.Context, cfg config.Config, out io.Writer) error {
+	log := newLogger(cfg.Log, os.Stderr)
+	if cfg.Dev {
+		dir, err := os.MkdirTemp("", "paddock-dev-")
+		if err != nil {
+			return fmt.Errorf("temporary data directory: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		if cfg, err = prepareDev(cfg, dir); err != nil {
+			return err
+		}
+	}
+	a, err := New(cfg, log)
+	if err != nil {
+		return err
+	}
+	if cfg.Dev {
+		a.parts = append(a.parts, part{"samples", func(ctx context.Context) error { return a.serveDev(ctx, out) }})
+	}
+	return a.Run(ctx)
+}
+
+func newLogger(cfg config.Log, to io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.Level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(to, opts))
+	}
+	return slog.New(slog.NewTextHandler(to, opts))
+}
+
+// New opens what the configuration asks for: data directory, ports, files. The
+// parts begin to work in Run.
+func New(cfg config.Config, log *slog.Logger) (_ *Agent, err error) {
+	a := &Agent{cfg: cfg, log: log, started: time.Now()}
+	for _, w := range cfg.Warnings {
+		log.Warn(w)
+	}
+	if cfg.Zab.Role != config.RoleClient {
+		if err := a.openZooKeeper(); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, a.zookeeper.Close())
+			}
+		}()
+	}
+	if a.wantsClient() {
+		if err := a.openApps(); err != nil {
+			return nil, err
+		}
+	}
+	a.openAdmin()
+	return a, nil
+}
+
+// wantsClient reports whether anything beside the ZooKeeper server is switched on.
+func (a *Agent) wantsClient() bool {
+	return a.cfg.Registry.Root != "" || len(a.cfg.ConfigSync) > 0 || a.cfg.Dev
+}
+
+func (a *Agent) openZooKeeper() error {
+	cfg, err := serverConfig(a.cfg, a.log.With("part", "zookeeper"))
+	if err != nil {
+		return err
+	}
+	if a.zookeeper, err = server.Open(cfg); err != nil {
+		return err
+	}
+	a.parts = append(a.parts, part{"zookeeper", a.zookeeper.Run})
+	return nil
+}
+
+// openApps builds what lives on a ZooKeeper session: registry, name server and
+// config mirror.
+func (a *Agent) openApps() error {
+	dir := a.cfg.DataDir
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	a.session = &sessionFile{path: filepath.Join(dir, "session")}
+	stored, err := a.session.load()
+	if err != nil {
+		a.log.Warn("stored session not usable: the services of this host are registered anew", "err", err)
+	}
+	cc := client.Config{Servers: a.cfg.Zab.Connect, SessionTimeout: a.cfg.Zab.SessionTimeout, Session: stored, Logger: a.log.With("part", "client")}
+	if a.zookeeper != nil {
+		cc.Dial = a.zookeeper.Dial
+	}
+	if a.client, err = client.New(cc); err != nil {
+		return err
+	}
+	a.parts = append(a.parts, part{"client", a.runClient})
+	if a.cfg.Registry.Root != "" {
+		if err := a.openRegistry(dir); err != nil {
+			return err
+		}
+	}
+	if len(a.cfg.ConfigSync) > 0 {
+		if err := a.openMirror(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) openRegistry(dir string) error {
+	rc := a.cfg.Registry
+	cfg := registry.Config{
+		Root: rc.Root, Dir: filepath.Join(dir, "registry"), Advertise: rc.Advertise, Agent: a.cfg.Name,
+		Logger: a.log.With("part", "registry"),
+	}
+	if rc.ServicesDir != "" {
+		cfg.Sources = []string{services.Source}
+	}
+	var err error
+	if a.registry, err = registry.New(registry.Over(a.client), cfg); err != nil {
+		return err
+	}
+	a.parts = append(a.parts, part{"registry", a.registry.Run})
+	if rc.ServicesDir != "" {
+		a.services = services.New(a.registry, services.Config{Dir: rc.ServicesDir, Logger: a.log.With("part", "services")})
+		a.parts = append(a.parts, part{"services", a.services.Run})
+	}
+	if a.cfg.DNS.Listen == "" {
+		return nil
+	}
+	a.names, err = nameserver.New(nameserver.Config{
+		Directory: a.registry, Listen: a.cfg.DNS.Listen, Domain: a.cfg.DNS.Domain,
+		TTL: a.cfg.DNS.TTL, NegativeTTL: a.cfg.DNS.NegativeTTL, Ready: a.registryReady,
+		Logger: a.log.With("part", "dns"),
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.names.Listen(); err != nil {
+		return err
+	}
+	a.parts = append(a.parts, part{"dns", a.names.Run})
+	return nil
+}
+
+func (a *Agent) openMirror(dir string) error {
+	var err error
+	a.mirror, err = configsync.New(configsync.Config{
+		Targets: targets(a.cfg.ConfigSync), Client: configsync.FromClient(a.client),
+		StateDir: filepath.Join(dir, "configsync"), Logger: a.log.With("part", "configsync"),
+	})
+	if err != nil {
+		return err
+	}
+	a.parts = append(a.parts, part{"configsync", a.mirror.Run})
+	return nil
+}
+
+// openAdmin opens the HTTP port. A taken one costs the page and the metrics, not
+// the agent: Apache's server on the same host has 8080 by default.
+func (a *Agent) openAdmin() {
+	if a.cfg.Admin.Listen == "" {
+		return
+	}
+	s, err := admin.Listen(admin.Config{
+		Listen: a.cfg.Admin.Listen, Source: a, ZooKeeper: a.zookeeper, CommandURL: a.cfg.Admin.CommandURL,
+		Pprof: a.cfg.Admin.Pprof, Logger: a.log.With("part", "http"),
+	})
+	if err != nil {
+		a.log.Warn("running without HTTP", "err", err)
+		return
+	}
+	a.admin = s
+	a.parts = append(a.parts, part{"http", s.Run})
+}
+
+// Run starts every part and waits for all of them. The first failure stops the
+// rest and is returned; a canceled ctx is a clean stop and returns nil.
+//
+// The session of the agent is not closed: the agent that starts next takes it
+// up, and until its timeout has passed nobody sees that this one is gone.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, p := range a.parts {
+		wg.Go(func() {
+			pprof.Do(ctx, pprof.Labels("part", p.name), func(ctx context.Context) {
+				if err := p.run(ctx); err != nil {
+					cancel(fmt.Errorf("%s: %w", p.name, err))
+				}
+			})
+		})
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// runClient keeps the connection, and the stored session up to date.
+func (a *Agent) runClient(ctx context.Context) error {
+	events, stop := a.client.SessionEvents()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range events {
+			if err := a.session.save(a.client.Session()); err != nil {
+				a.log.Warn("session not stored: a restart will register the services of this host anew", "err", err)
+			}
+		}
+	})
+	err := a.client.Run(ctx)
+	stop()
+	wg.Wait()
+	return err
+}
+
+// targets turns the settings into those of the mirror.
+func targets(list []config.Target) []configsync.Target {
+	var out []configsync.Target
+	for _, t := range list {
+		out = append(out, configsync.Target{
+			Name: t.Name, From: t.From, To: t.To, Tree: t.Tree, Mode: configsync.Mode(t.Mode), Owner: t.Owner, Group: t.Group,
+			Delete: configsync.DeletePolicy(t.Delete), Check: t.Check, Reload: t.Reload, CheckTimeout: t.Timeout, ReloadTimeout: t.Timeout,
+			Debounce: t.Debounce,
+		})
+	}
+	return out
+}
