@@ -139,5 +139,9 @@ func (s *Store) setEpoch(st *epochState, name string, e zab.Epoch) error {
 		s.markEpoch = e
 	}
 	s.mu.Unlock()
-	return s.writeMark()
+	if st == &s.current {
+		// A mark of the epoch before does not count any more.
+		return s.syncMark()
+	}
+	return nil
 }

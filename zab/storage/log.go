@@ -157,13 +157,8 @@ func (s *Store) createLog(zxid zab.Zxid) (err error) {
 	s.mu.Unlock()
 	s.logEnd.Store(headerSize)
 	// A mark of this log lets recovery tell an unfinished batch from damage.
-	if err := s.writeMark(); err != nil {
+	if err := s.syncMark(); err != nil {
 		return err
-	}
-	if s.mark != nil {
-		if err := s.mark.f.Datasync(); err != nil {
-			return err
-		}
 	}
 	s.logger.Debug("new transaction log", "file", name)
 	return nil
@@ -232,6 +227,17 @@ func (s *Store) writeMark() error {
 	s.mu.Unlock()
 	if err := s.mark.set(m.log, m.offset, m.zxid, m.epoch); err != nil {
 		return s.fail(fmt.Errorf("write %s: %w", markName, err))
+	}
+	return nil
+}
+
+// syncMark writes the mark and waits until it is safe.
+func (s *Store) syncMark() error {
+	if err := s.writeMark(); err != nil || s.mark == nil {
+		return err
+	}
+	if err := s.mark.f.Datasync(); err != nil {
+		return s.fail(fmt.Errorf("sync %s: %w", markName, err))
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func (l *logReader) next() (payload []byte, off int64, err error) {
 // lastNonZero returns the offset behind the last byte from off on that is not
 // zero, or off.
 func lastNonZero(f io.ReaderAt, off, size int64) (int64, error) {
-	buf := make([]byte, window)
+	buf := make([]byte, min(window, max(0, size-off)))
 	for end := size; end > off; {
 		start := max(off, end-window)
 		b := buf[:end-start]

@@ -54,7 +54,8 @@ type snapReader struct {
 }
 
 func newSnapReader(src io.Reader) *snapReader {
-	return &snapReader{src: src, buf: make([]byte, window), sum: adler32.New()}
+	// The window grows to its size with the stream: most snapshots are small.
+	return &snapReader{src: src, buf: make([]byte, 32<<10), sum: adler32.New()}
 }
 
 // unpack returns the bytes inside a file of the given form.
@@ -83,8 +84,10 @@ func (s *snapReader) need(n int) error {
 	s.base += int64(s.r)
 	s.w -= s.r
 	s.r, s.summed = 0, 0
+	full := s.base > int64(len(s.buf)) && len(s.buf) < window
 	for s.w < n {
-		if s.w == len(s.buf) {
+		if s.w == len(s.buf) || full {
+			full = false
 			s.buf = append(s.buf, make([]byte, len(s.buf))...)
 		}
 		m, err := s.src.Read(s.buf[s.w:])
