@@ -264,7 +264,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	root := t.TempDir()
-	w := &world{t: t, tree: newFakeTree(), cmds: &fakeCommands{}, disk: osDisk{}, dir: root + "/out", state: root + "/state"}
+	w := &world{t: t, tree: newFakeTree(), cmds: &fakeCommands{}, disk: &crashDisk{}, dir: root + "/out", state: root + "/state"}
 	if err := os.Mkdir(w.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
