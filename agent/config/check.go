@@ -6,10 +6,13 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/paddockio/paddock/configsync"
 )
 
 // words are the four-letter words of ZooKeeper 3.9.
@@ -291,34 +294,52 @@ func (v *validation) domain(key, domain string) {
 	v.require(key, lower != "local" && !strings.HasSuffix(lower, ".local"), ".local belongs to multicast DNS")
 }
 
-func (v *validation) targets(list []Target) {
+func (v *validation) targets(list []configsync.Target) {
 	names, files := map[string]int{}, map[string]int{}
+	tree := func(t configsync.Target) bool { return t.Tree || strings.HasSuffix(t.To, "/") }
 	for i, t := range list {
-		key := fmt.Sprintf("configsync[%d].", i)
-		v.require(key+"name", t.Name != "" && !strings.ContainsAny(t.Name, "/ \t\n"), "wants a name without blanks and slashes, got %q", t.Name)
+		key := fmt.Sprintf("configsync[%d]", i)
+		for _, err := range unjoin(t.Validate()) {
+			v.targetFault(key, err.Error())
+		}
 		if first, twice := names[t.Name]; twice && t.Name != "" {
-			v.fail(key+"name", "configsync[%d] is called %q too", first, t.Name)
+			v.fail(key+".name", "configsync[%d] is called %q too", first, t.Name)
 		}
 		names[t.Name] = i
-		if err := checkZnode(t.From); err != nil {
-			v.fail(key+"from", "%v", err)
-		}
 		to := filepath.Clean(t.To)
-		v.require(key+"to", filepath.IsAbs(t.To) && to != "/", "wants an absolute file name, got %q", t.To)
 		for other, first := range files {
-			if other == to || strings.HasPrefix(other, to+"/") && t.Tree || strings.HasPrefix(to, other+"/") && list[first].Tree {
-				v.fail(key+"to", "%s collides with configsync[%d], %s: two targets would overwrite each other", t.To, first, list[first].To)
+			if other == to || strings.HasPrefix(other, to+"/") && tree(t) || strings.HasPrefix(to, other+"/") && tree(list[first]) {
+				v.fail(key+".to", "%s collides with configsync[%d], %s: two targets would overwrite each other", t.To, first, list[first].To)
 				break
 			}
 		}
 		files[to] = i
-		v.oneOf(key+"delete", t.Delete, "keep", "delete")
-		v.require(key+"mode", t.Mode&0o400 != 0, "%#o: the owner could not read it", uint32(t.Mode))
-		v.require(key+"check", len(t.Check) == 0 || t.Check[0] != "", "wants a command and its arguments")
-		v.require(key+"reload", len(t.Reload) == 0 || t.Reload[0] != "", "wants a command and its arguments")
-		v.atLeast(key+"timeout", t.Timeout, time.Millisecond)
-		v.atLeast(key+"debounce", t.Debounce, 0)
 	}
+}
+
+// targetFault gives a fault of a target, which begins with the name of the
+// setting, its key.
+func (v *validation) targetFault(key, text string) {
+	word, rest, _ := strings.Cut(text, " ")
+	t := reflect.TypeFor[configsync.Target]()
+	for i := range t.NumField() {
+		if k := fieldKey(t.Field(i)); k == strings.TrimSuffix(word, ":") {
+			v.fail(key+"."+k, "%s", rest)
+			return
+		}
+	}
+	v.fail(key, "%s", text)
+}
+
+// unjoin takes apart what errors.Join made.
+func unjoin(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
 }
 
 // ports refuses two listeners on one TCP address.

@@ -15,9 +15,10 @@
 package config
 
 import (
-	"io/fs"
 	"log/slog"
 	"time"
+
+	"github.com/paddockio/paddock/configsync"
 )
 
 // A Config holds every setting of an agent. Lists and maps in it are shared by
@@ -29,21 +30,21 @@ type Config struct {
 	// time. Default /var/lib/paddock; "" with Dev: a temporary one.
 	DataDir string `key:"data_dir"`
 
-	Zab        Zab       `key:"zab"`
-	Bootstrap  Bootstrap `key:"bootstrap"`
-	Registry   Registry  `key:"registry"`
-	DNS        DNS       `key:"dns"`
-	ConfigSync []Target  `key:"configsync"`
-	Admin      Admin     `key:"admin"`
-	Log        Log       `key:"log"`
+	Zab        Zab                 `key:"zab"`
+	Bootstrap  Bootstrap           `key:"bootstrap"`
+	Registry   Registry            `key:"registry"`
+	DNS        DNS                 `key:"dns"`
+	ConfigSync []configsync.Target `key:"configsync"`
+	Admin      Admin               `key:"admin"`
+	Log        Log                 `key:"log"`
 
 	// Dev is set by -dev, not by a key: one voter, a temporary data directory,
 	// the sample services and config.
-	Dev bool
+	Dev bool `key:"-"`
 	// File is the configuration file that was read, "" if none was.
-	File string
+	File string `key:"-"`
 	// Warnings are about settings that are read but have no effect.
-	Warnings []string
+	Warnings []string `key:"-"`
 }
 
 // A Role says what part an agent takes in its ensemble.
@@ -250,36 +251,6 @@ type DNS struct {
 	RateLimit int `key:"rate_limit"`
 }
 
-// Target is one znode or subtree that is kept as a local file or directory.
-type Target struct {
-	// Name tells targets apart; required, unique.
-	Name string `key:"name"`
-	// From is the znode; required.
-	From string `key:"from"`
-	// To is the file or directory; required, absolute.
-	To string `key:"to"`
-	// Tree makes To a directory with a file for every leaf under From. Default
-	// false: To is one file with the data of From. To ending in / means true.
-	Tree bool `key:"tree"`
-	// Mode of the files. Default 0644.
-	Mode fs.FileMode `key:"mode"`
-	// Owner and Group are names or numbers. Default "": those of the agent.
-	Owner string `key:"owner"`
-	Group string `key:"group"`
-	// Delete says what happens to a file whose znode is gone: keep, or delete.
-	// Default keep.
-	Delete string `key:"delete"`
-	// Check is a command and its arguments that must succeed on the staged file,
-	// whose path is in PADDOCK_FILE, before it is renamed.
-	Check []string `key:"check"`
-	// Reload is a command and its arguments that runs after a change.
-	Reload []string `key:"reload"`
-	// Timeout ends Check and Reload. Default 30s.
-	Timeout time.Duration `key:"timeout"`
-	// Debounce is the quiet time before a change is written. Default 20ms.
-	Debounce time.Duration `key:"debounce"`
-}
-
 // Admin is about the HTTP API.
 type Admin struct {
 	// Listen is the address; "" switches it off; if it is taken, the agent runs
@@ -325,11 +296,6 @@ func Default() Config {
 		Admin: Admin{Listen: "127.0.0.1:8080", CommandURL: "/commands"},
 		Log:   Log{Level: slog.LevelInfo, Format: "text"},
 	}
-}
-
-// defaultTarget holds the defaults of every element of configsync.
-func defaultTarget() Target {
-	return Target{Mode: 0o644, Delete: "keep", Timeout: 30 * time.Second, Debounce: 20 * time.Millisecond}
 }
 
 // dev changes the defaults to those of -dev.

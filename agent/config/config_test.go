@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/paddockio/paddock/configsync"
 )
 
 // write puts a file into a fresh directory.
@@ -66,7 +68,7 @@ func TestTheSampleFileHasEveryKeyWithItsDefault(t *testing.T) {
 			t.Errorf("%s is not in the sample", l.key)
 		}
 	}
-	var target Target
+	var target configsync.Target
 	for _, l := range leaves(reflect.ValueOf(&target).Elem(), "configsync[0].") {
 		if d.lines[l.key] == 0 {
 			t.Errorf("%s is not in the sample", l.key)
@@ -75,9 +77,8 @@ func TestTheSampleFileHasEveryKeyWithItsDefault(t *testing.T) {
 	if len(c.ConfigSync) != 1 {
 		t.Fatalf("%d targets in the sample, want 1", len(c.ConfigSync))
 	}
-	got1, want1 := c.ConfigSync[0], defaultTarget()
-	if got1.Mode != want1.Mode || got1.Delete != want1.Delete || got1.Timeout != want1.Timeout || got1.Debounce != want1.Debounce {
-		t.Errorf("target in the sample: %+v, defaults: %+v", got1, want1)
+	if err := c.ConfigSync[0].Validate(); err != nil {
+		t.Errorf("the target in the sample: %v", err)
 	}
 }
 
@@ -190,11 +191,11 @@ agent.yaml:14: dns.listen: wants an IP address and port such as 127.0.0.1:8600, 
 agent.yaml:14: dns.domain: wants a domain of at most 62 characters such as paddock., got "a..b."
 agent.yaml:14: dns.ttl: wants 1s to 168h, got 0s
 agent.yaml:15: bootstrap.expect: 3 servers need bootstrap.join to find each other
+agent.yaml:18: configsync[1].delete: "maybe": want one of ["keep" "remove"]
+agent.yaml:18: configsync[1].from: "b" must begin with /
+agent.yaml:18: configsync[1].to: "etc/app" must be the absolute path of a file or a directory
 agent.yaml:18: configsync[1].name: configsync[0] is called "a" too
-agent.yaml:18: configsync[1].from: wants a znode path that begins with /, got "b"
-agent.yaml:18: configsync[1].to: wants an absolute file name, got "etc/app"
-agent.yaml:18: configsync[1].delete: wants one of keep, delete, got "maybe"
-agent.yaml:19: configsync[2].to: /etc/app/x collides with configsync[0], /etc/app: two targets would overwrite each other
+agent.yaml:19: configsync[2].to: /etc/app/x collides with configsync[0], /etc/app/: two targets would overwrite each other
 agent.yaml:20: admin.listen: wants an address such as 127.0.0.1:2181, got "127.0.0.1:99999"
 environment: PADDOCK_LOG_FORMAT: wants one of text, json, got "xml"`
 	if got != want {
@@ -288,7 +289,7 @@ func TestSecretsAreNotListed(t *testing.T) {
 }
 
 func FuzzAgentYAML(f *testing.F) {
-	f.Add("zab: {tick_time: 1s, servers: [a]}\nconfigsync: [{name: x}]\n")
+	f.Add("zab: {tick_time: 1s, servers: [a]}\nconfigsync: [{name: x, mode: 0600, check: 'a {file}', reload: [b, c]}]\n")
 	f.Add("a: &x [*x]\n")
 	f.Add("zab: {jute_max_buffer: 0x10, snap_count: 1_0}\nlog: {level: INFO}\n")
 	f.Fuzz(func(t *testing.T, text string) {

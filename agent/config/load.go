@@ -211,13 +211,6 @@ func (c *Config) finish() {
 	if c.DNS.Domain != "" && !strings.HasSuffix(c.DNS.Domain, ".") {
 		c.DNS.Domain += "."
 	}
-	c.ConfigSync = slices.Clone(c.ConfigSync)
-	for i, t := range c.ConfigSync {
-		if strings.HasSuffix(t.To, "/") {
-			c.ConfigSync[i].Tree = true
-			c.ConfigSync[i].To = filepath.Clean(t.To)
-		}
-	}
 }
 
 // place adds to the faults of Validate where each setting was made.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math"
 	"reflect"
@@ -10,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/paddockio/paddock/registry"
+	"github.com/paddockio/paddock/configsync"
 )
 
 // A Size is a number of bytes; in files a number, or a number with KiB, MiB, GiB
@@ -52,7 +51,7 @@ func (s Size) String() string {
 // the plain scalars of YAML give it. The error says what is wanted.
 func parse(text string, v reflect.Value) error {
 	switch v.Interface().(type) {
-	case time.Duration, registry.Duration:
+	case time.Duration:
 		d, err := time.ParseDuration(text)
 		if err != nil {
 			return fmt.Errorf("wants a duration such as 2s or 500ms, got %q", text)
@@ -63,7 +62,7 @@ func parse(text string, v reflect.Value) error {
 		s, err := ParseSize(text)
 		v.SetInt(int64(s))
 		return err
-	case fs.FileMode:
+	case configsync.Mode:
 		m, err := strconv.ParseUint(strings.TrimPrefix(text, "0o"), 8, 32)
 		if err != nil || m > 0o777 {
 			return fmt.Errorf("wants file permissions such as 0644, got %q", text)
@@ -112,8 +111,6 @@ func format(v reflect.Value) string {
 	switch x := v.Interface().(type) {
 	case []string:
 		return strings.Join(x, ",")
-	case fs.FileMode:
-		return fmt.Sprintf("%#o", uint32(x))
 	case slog.Level:
 		return strings.ToLower(x.String())
 	}
@@ -137,8 +134,8 @@ const envPrefix = "PADDOCK_"
 func leaves(v reflect.Value, prefix string) []leaf {
 	var list []leaf
 	for i := range v.NumField() {
-		key, ok := v.Type().Field(i).Tag.Lookup("key")
-		if !ok {
+		key := fieldKey(v.Type().Field(i))
+		if key == "-" {
 			continue
 		}
 		f := v.Field(i)

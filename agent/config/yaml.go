@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/paddockio/paddock/configsync"
 )
 
 // maxFileBytes bounds every file that is read here.
@@ -78,10 +80,10 @@ func (d *document) decode(n *yaml.Node, v reflect.Value, key string) {
 		d.decodeStruct(n, v, key)
 	case isStructList(v.Type()):
 		d.decodeList(n, v, key)
+	case v.Type() == reflect.TypeFor[configsync.Command]() && n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str":
+		v.Set(reflect.ValueOf(configsync.ShellCommand(n.Value)))
 	case v.Kind() == reflect.Slice:
 		d.decodeTexts(n, v, key)
-	case v.Kind() == reflect.Map:
-		d.decodeMap(n, v, key)
 	default:
 		d.decodeScalar(n, v, key)
 	}
@@ -93,8 +95,8 @@ func (d *document) decodeStruct(n *yaml.Node, v reflect.Value, key string) {
 	}
 	fields := map[string]reflect.Value{}
 	for i := range v.NumField() {
-		if k := fieldKey(v.Type().Field(i)); k != "" {
-			fields[k] = v.Field(i)
+		if f := v.Type().Field(i); f.Tag.Get("key") != "-" {
+			fields[fieldKey(f)] = v.Field(i)
 		}
 	}
 	d.pairs(n, key, func(k, value *yaml.Node, full string) {
@@ -111,13 +113,15 @@ func (d *document) decodeStruct(n *yaml.Node, v reflect.Value, key string) {
 	})
 }
 
-// fieldKey is the key of a field: ours say key, the types of other packages json.
+// fieldKey is the key of a field. Targets, which are configsync's, have tags only
+// where the key is not the name in small letters.
 func fieldKey(f reflect.StructField) string {
-	if k, ok := f.Tag.Lookup("key"); ok {
-		return k
+	for _, tag := range []string{"key", "mapstructure"} {
+		if k, ok := f.Tag.Lookup(tag); ok {
+			return k
+		}
 	}
-	k, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return k
+	return strings.ToLower(f.Name)
 }
 
 // pairs calls f for each key of n, a mapping.
@@ -157,9 +161,6 @@ func (d *document) decodeList(n *yaml.Node, v reflect.Value, key string) {
 	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 	for i, e := range n.Content {
 		elem := list.Index(i)
-		if elem.Type() == reflect.TypeFor[Target]() {
-			elem.Set(reflect.ValueOf(defaultTarget()))
-		}
 		d.lines[fmt.Sprintf("%s[%d]", key, i)] = e.Line
 		d.decode(e, elem, fmt.Sprintf("%s[%d]", key, i))
 	}
@@ -183,25 +184,7 @@ func (d *document) decodeTexts(n *yaml.Node, v reflect.Value, key string) {
 			list = append(list, e.Value)
 		}
 	}
-	v.Set(reflect.ValueOf(list))
-	d.read(key, v)
-}
-
-func (d *document) decodeMap(n *yaml.Node, v reflect.Value, key string) {
-	m := map[string]string{}
-	if !isNull(n) {
-		d.pairs(n, key, func(k, value *yaml.Node, full string) {
-			// Numbers and booleans are taken as they are written: a parameter is
-			// text, and nobody quotes weight: 100.
-			if value.Kind != yaml.ScalarNode || isNull(value) {
-				d.fail(value, full, "wants text, got %s", describe(value))
-				return
-			}
-			d.lines[full] = k.Line
-			m[k.Value] = value.Value
-		})
-	}
-	v.Set(reflect.ValueOf(m))
+	v.Set(reflect.ValueOf(list).Convert(v.Type()))
 	d.read(key, v)
 }
 
@@ -245,11 +228,11 @@ func (d *document) read(key string, v reflect.Value) {
 
 func kindOf(v reflect.Value) string {
 	switch t := v.Type().String(); {
-	case t == "time.Duration", t == "registry.Duration":
+	case t == "time.Duration":
 		return "a duration such as 2s"
 	case t == "config.Size":
 		return "a size such as 64MiB"
-	case t == "fs.FileMode":
+	case t == "configsync.Mode":
 		return "file permissions such as 0644"
 	case t == "slog.Level":
 		return "debug, info, warn or error"

@@ -1,0 +1,104 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/paddockio/paddock/agent/api"
+)
+
+func statusCommand() *cobra.Command {
+	return addHTTPFlag(&cobra.Command{
+		Use:   "status",
+		Short: "Say how the agent is",
+		Long: `status prints one line for each part of the agent of this host. The exit
+status is 1 if the agent is not ready, or not there.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var st api.Status
+			if err := ask(cmd, "GET", "/v1/status", nil, &st); err != nil {
+				return err
+			}
+			if err := show(cmd, st, func(w io.Writer) { printStatus(w, st) }); err != nil {
+				return err
+			}
+			if !st.Ready {
+				return errFailed
+			}
+			return nil
+		},
+	})
+}
+
+func printStatus(out io.Writer, st api.Status) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	defer w.Flush()
+	ready := "ready"
+	if !st.Ready {
+		ready = "not ready: " + strings.Join(st.NotReady, "; ")
+	}
+	up := (time.Duration(st.UptimeMs) * time.Millisecond).Round(time.Second)
+	fmt.Fprintf(w, "agent\t%s, %s, up %v, pid %d, %s\n", st.Name, ready, up, st.PID, st.Version)
+	if z := st.Zab; z != nil {
+		fmt.Fprintf(w, "zookeeper\t%s, %s %d at %s, zxid %s, %s, %s, %s\n", z.State, z.Role, z.ID, z.ClientAddr, z.Zxid,
+			count(z.Znodes, "znode"), count(z.Sessions, "session"), count(z.Connections, "connection"))
+	}
+	if s := st.Session; s != nil {
+		resumed := ""
+		if s.Resumed {
+			resumed = ", taken up again"
+		}
+		fmt.Fprintf(w, "session\t%s %s%s, timeout %v\n", s.ID, s.State, resumed, time.Duration(s.TimeoutMs)*time.Millisecond)
+	}
+	if r := st.Registry; r != nil {
+		fmt.Fprintf(w, "registry\t%s: %s, %s, %s\n", r.Root, count(int64(r.Services), "service"), count(int64(r.Instances), "instance"), freshness(r.Live, r.AsOf))
+		fmt.Fprintf(w, "this host\t%d of %s in place\n", r.Passing, count(int64(r.Registrations), "registration"))
+		for _, e := range r.FileErrors {
+			fmt.Fprintf(w, "\t%s\n", e)
+		}
+	}
+	if d := st.DNS; d != nil {
+		fmt.Fprintf(w, "dns\t%s at %s, %d queries, %d failed\n", d.Domain, d.Listen, d.Queries, d.Failed)
+	}
+	if c := st.ConfigSync; c != nil {
+		fmt.Fprintf(w, "config\t%d of %s current, %d failing\n", c.Current, count(int64(c.Targets), "target"), c.Failing)
+	}
+	if a := st.Admin; a != nil {
+		fmt.Fprintf(w, "http\t%s\n", a.Listen)
+	}
+}
+
+func count(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// freshness says how old an answer is.
+func freshness(live bool, asOf time.Time) string {
+	if live {
+		return "live"
+	}
+	if asOf.IsZero() {
+		return "not read yet"
+	}
+	return "the last good answer, of " + asOf.Local().Format(time.DateTime)
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Say which build this is",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := api.BuildVersion()
+			return show(cmd, v, func(w io.Writer) { fmt.Fprintln(w, v) })
+		},
+	}
+}
