@@ -1,6 +1,7 @@
 package nameserver
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"sync"
@@ -67,16 +68,30 @@ func (x *index) sync(gen uint64, list func() []string) {
 	if ok {
 		return
 	}
+	for _, n := range x.update(gen, list) {
+		x.log.LogAttrs(context.Background(), n.level, n.msg, n.attrs...)
+	}
+}
+
+// A note is what is to be logged after the lock is free.
+type note struct {
+	level slog.Level
+	msg   string
+	attrs []slog.Attr
+}
+
+func (x *index) update(gen uint64, list func() []string) []note {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	next := list()
 	if len(next) > 0 && len(next) == len(x.list) && &next[0] == &x.list[0] {
 		x.fresh, x.gen = true, gen // the very same list
-		return
+		return nil
 	}
 	if !strictlySorted(next) {
 		next = slices.Compact(slices.Sorted(slices.Values(next)))
 	}
+	var notes []note
 	old, now := x.list, next
 	for len(old) > 0 || len(now) > 0 {
 		switch {
@@ -86,30 +101,30 @@ func (x *index) sync(gen uint64, list func() []string) {
 			x.changeLocked(old[0], false)
 			old = old[1:]
 		default:
-			x.changeLocked(now[0], true)
+			notes = append(notes, x.changeLocked(now[0], true)...)
 			now = now[1:]
 		}
 	}
 	x.fresh, x.gen, x.list = true, gen, next
+	return notes
 }
 
-// changeLocked adds or removes a name of the directory.
-func (x *index) changeLocked(name string, add bool) {
+// changeLocked adds or removes a name of the directory. It tells of names that
+// nobody or no longer one alone can be reached by.
+func (x *index) changeLocked(name string, add bool) (notes []note) {
 	var buf [maxName]byte
 	labels, err := appendName(buf[:0], name)
 	if err == nil && len(labels)+1 > maxName {
 		err = errLongName
 	}
 	if err != nil {
-		if add {
-			x.log.Warn("name cannot be reached by dns", "name", name, "err", err)
-		}
-		return
+		return []note{{slog.LevelWarn, "name cannot be reached by dns", []slog.Attr{slog.String("name", name), slog.Any("err", err)}}}
 	}
 	x.touchLocked(labels, func(n *node) {
 		n.exact = changed(n.exact, name, add)
-		if add && len(n.exact) == 2 {
-			x.log.Warn("names differ in letter case only, dns answers for neither", "names", n.exact)
+		if len(n.exact) == 2 {
+			notes = append(notes, note{slog.LevelWarn, "names differ in letter case only, dns answers for neither",
+				[]slog.Attr{slog.Any("names", slices.Clone(n.exact))}})
 		}
 	})
 	for rest := labels[1+labels[0]:]; len(rest) > 0; rest = rest[1+rest[0]:] {
@@ -124,11 +139,13 @@ func (x *index) changeLocked(name string, add bool) {
 				return
 			}
 			n.last = changed(n.last, name, add)
-			if add && len(n.last) == 2 {
-				x.log.Info("several names end in one segment, it is no dns alias any more", "names", n.last)
+			if len(n.last) == 2 {
+				notes = append(notes, note{slog.LevelInfo, "several names end in one segment, it is no dns alias any more",
+					[]slog.Attr{slog.Any("names", slices.Clone(n.last))}})
 			}
 		})
 	}
+	return notes
 }
 
 func (x *index) touchLocked(labels []byte, change func(*node)) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -449,6 +450,37 @@ func TestNoMixOfGenerations(t *testing.T) {
 	}
 }
 
+// TestReverseOfARestlessDirectory: reverse answers come from the last moment at
+// which the whole directory could be read, and reading it does not go on and on.
+func TestReverseOfARestlessDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // time stands still between lookups
+		d := sample(t)
+		s := newTest(t, d)
+		lookups := 0
+		d.onLookup = func() {
+			lookups++
+			time.Sleep(time.Millisecond)
+			d.mu.Lock()
+			d.gen++
+			d.mu.Unlock()
+		}
+		const name = "1.0.0.10.in-addr.arpa."
+		for range 5 {
+			if m := ask(t, s, name, "PTR"); m.Rcode != dns.RcodeRefused {
+				t.Errorf("nothing known yet: %v", m)
+			}
+		}
+		if most := maxTries * len(d.Services()); lookups > most {
+			t.Errorf("%d lookups for 5 queries at one time, want at most %d", lookups, most)
+		}
+		d.onLookup = nil
+		time.Sleep(time.Minute)
+		if m := ask(t, s, name, "PTR"); len(m.Answer) != 2 {
+			t.Errorf("directory at rest: %v", m)
+		}
+	})
+}
+
 func TestAltDomains(t *testing.T) {
 	s := newTest(t, sample(t), func(c *Config) {
 		c.Domain = "svc.Corp.example"
@@ -530,6 +562,23 @@ func TestReplyDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { buf = w.reply(buf[:0], msg, testClient, overUDP) }); n > 0 {
 			t.Errorf("%s %s: %v allocations per reply, want 0", tc.name, dns.Type(tc.qtype), n)
 		}
+	}
+}
+
+func TestOnlyCommonAnswersAreKept(t *testing.T) {
+	s := newTest(t, sample(t))
+	w := s.newWorker()
+	for qtype := range uint16(2000) {
+		w.reply(nil, packQuery(t, "demoservice.service.paddock.", qtype), testClient, overUDP)
+		w.reply(nil, packQuery(t, fmt.Sprintf("n%d.service.paddock.", qtype), dns.TypeA), testClient, overUDP)
+		w.reply(nil, packQuery(t, fmt.Sprintf("%08x.addr.paddock.", qtype), dns.TypeA), testClient, overUDP)
+	}
+	n := 0
+	for i := range s.cache.shards {
+		n += len(s.cache.shards[i].m)
+	}
+	if n > 7 {
+		t.Errorf("%d answers kept, want at most 7", n)
 	}
 }
 

@@ -146,7 +146,17 @@ func (s *Server) named(x *index, lookup func(string) (registry.View, bool), labe
 	if a.rcode == dns.RcodeNameError {
 		return nxDomain, false
 	}
-	return a, true
+	return a, isCommon(qtype)
+}
+
+// isCommon tells whether a type is asked for by ordinary clients. Only answers
+// about those are kept, as there are 65536 types to ask one name for.
+func isCommon(qtype uint16) bool {
+	switch qtype {
+	case dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypeCNAME, dns.TypeANY, dns.TypeHTTPS:
+		return true
+	}
+	return false
 }
 
 // sameView tells whether a was made from the same instances. Views are

@@ -13,39 +13,38 @@ import (
 // A reverseIndex holds the addresses of all instances at one generation.
 type reverseIndex struct {
 	gen   uint64
-	valid bool
-	took  time.Duration
-	built time.Time
-
 	addrs []netip.Addr // sorted
 	apps  [][]string   // the applications at each address, sorted
-	live  bool
+	live  bool         // all views are
 }
 
 // reverseCache builds the reverse index when it is asked for. That reads the
 // whole directory, so it happens at most so often that it costs a tenth of one
 // processor; between, the last one serves.
 type reverseCache struct {
-	mu  sync.Mutex // held while building; guards cur
-	cur *reverseIndex
+	mu   sync.Mutex // held while building; guards what follows
+	cur  *reverseIndex
+	next time.Time // no attempt before
 }
 
+// at returns the index of generation gen or an earlier one; nil if there has
+// never been a moment to read the directory whole.
 func (c *reverseCache) at(s *Server, gen uint64) *reverseIndex {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cur != nil && (c.cur.gen == gen || time.Since(c.cur.built) < 9*c.cur.took) {
+	start := time.Now()
+	if c.cur != nil && c.cur.gen == gen || start.Before(c.next) {
 		return c.cur
 	}
 	for range maxTries {
-		start := time.Now()
-		if r := s.readReverse(); r.valid {
-			r.built = time.Now()
-			r.took = r.built.Sub(start)
+		if r := s.readReverse(); s.dir.Generation() == r.gen {
 			c.cur = r
 			break
 		}
 	}
-	return c.cur // of an earlier generation, or nil, if the directory never held still
+	end := time.Now()
+	c.next = end.Add(9 * end.Sub(start))
+	return c.cur
 }
 
 func (s *Server) readReverse() *reverseIndex {
@@ -85,7 +84,6 @@ func (s *Server) readReverse() *reverseIndex {
 		slices.Sort(list)
 		r.apps = append(r.apps, list)
 	}
-	r.valid = s.dir.Generation() == r.gen
 	return r
 }
 
@@ -122,7 +120,6 @@ func (s *Server) reverse(q *query, z *zone, gen uint64) *answer {
 	}
 	i, _ := slices.BinarySearchFunc(r.addrs, net.Addr(), netip.Addr.Compare)
 	a := newAnswer()
-	a.live = true
 	a.ttl = s.ttl
 	if !r.live {
 		a.ttl, a.ede = min(s.ttl, s.staleTTL), int(dns.ExtendedErrorCodeStaleAnswer)
