@@ -1,0 +1,240 @@
+//go:build interop
+
+package interop
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	apacheVersion = "3.9.5"
+	factory       = "paddock.interop.ProcessCnxnFactory"
+	// expectations holds a line per test of every class that runs, with the
+	// outcome of the control run: the same factory launching Apache's own server.
+	expectations = "testdata/apache-tests.tsv"
+)
+
+// A junitCase is one test method of a class (with [n] for the n-th set of
+// parameters), and what became of it.
+type junitCase struct {
+	class, method string
+	status        string // PASSED, FAILED or SKIPPED
+	reason        string // why not passed
+}
+
+// TestApachePublishedTests runs the JUnit classes that Apache publishes, as they
+// are, against the server under test. Every test that passes against a separate
+// process of Apache's server must pass. The others look into the server's
+// objects in their own process, or are known to fail: README.md says why.
+func TestApachePublishedTests(t *testing.T) {
+	classpath(t, "apache") // once, before the parallel part
+	control := readExpectations(t)
+	results := make(chan []junitCase, len(control))
+	slots := make(chan int, 3) // each slot has its own ports
+	for slot := range cap(slots) {
+		slots <- slot
+	}
+	t.Run("class", func(t *testing.T) {
+		for _, class := range slices.Sorted(maps.Keys(control)) {
+			expected := control[class]
+			simple := class[strings.LastIndexByte(class, '.')+1:]
+			if *peer == paddock && !slices.ContainsFunc(expected, junitCase.passed) {
+				continue
+			}
+			t.Run(simple, func(t *testing.T) {
+				t.Parallel()
+				slot := <-slots
+				defer func() { slots <- slot }()
+				results <- runApacheClass(t, class, expected, slot)
+			})
+		}
+	})
+	if *update && *peer == apache {
+		close(results)
+		for got := range results {
+			control[got[0].class] = mergeReasons(got, control[got[0].class])
+		}
+		writeExpectations(t, control)
+	}
+}
+
+func (c junitCase) passed() bool { return c.status == "PASSED" }
+
+// runApacheClass runs one class in a JVM of its own.
+func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) []junitCase {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "results.tsv")
+	launch := []string{binary, "server", "start-foreground"}
+	if *peer == apache {
+		launch = append([]string{"java", "@jvm"}, apacheServer(t)...)
+	}
+	// PortAssignment cuts 11221–32767 into test.junit.threads ranges: 65 to 67 of
+	// 107 are 24085–24687.
+	args := []string{
+		"-Dzookeeper.serverCnxnFactory=" + factory,
+		"-Dinterop.server=" + strings.Join(launch, "\t"),
+		"-Dinterop.logs=" + dir,
+		"-Djava.io.tmpdir=" + dir,
+		"-Dbuild.test.dir=" + dir,
+		"-Dtest.junit.threads=107",
+		"-Dzookeeper.admin.enableServer=false",
+		// as Apache's own build sets it
+		"-Dzookeeper.DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=",
+		"paddock.interop.RunTests", out, fmt.Sprintf("threadid=%d", 65+slot), class,
+	}
+	if *peer == paddock {
+		for _, c := range expected {
+			if !c.passed() {
+				method, _, _ := strings.Cut(c.method, "[")
+				if !slices.ContainsFunc(expected, func(d junitCase) bool {
+					return d.passed() && strings.HasPrefix(d.method, method+"[")
+				}) {
+					args = append(args, "-"+method)
+				}
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	cmd := java(t, "apache", args...)
+	cmd = exec.CommandContext(ctx, cmd.Args[0], cmd.Args[1:]...)
+	cmd.Dir = dir
+	printed, err := cmd.CombinedOutput()
+	keepLogs(t, dir, class, printed)
+	if err != nil {
+		t.Errorf("java: %v\n%s", err, tail(printed, 4000))
+	}
+	got := parseCases(t, out)
+	if len(got) == 0 {
+		t.Fatalf("%s ran no test\n%s", class, tail(printed, 4000))
+	}
+	if *peer == apache {
+		return got
+	}
+	byName := map[string]junitCase{}
+	for _, c := range got {
+		byName[c.method] = c
+	}
+	for _, want := range expected {
+		if !want.passed() {
+			continue
+		}
+		c, ok := byName[want.method]
+		if !ok {
+			c = junitCase{status: "MISSING", reason: "did not run"}
+		}
+		results.add("Apache's published tests", apacheVersion, c.passed())
+		if !c.passed() {
+			t.Errorf("%s %s: %s", want.method, c.status, c.reason)
+		}
+	}
+	return got
+}
+
+// keepLogs copies what the class and its servers wrote to INTEROP_LOGS, if set.
+func keepLogs(t *testing.T, dir, class string, printed []byte) {
+	to := os.Getenv("INTEROP_LOGS")
+	if to == "" {
+		return
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	logs, _ := filepath.Glob(filepath.Join(dir, "server-*.log"))
+	for _, log := range logs {
+		b, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		printed = fmt.Appendf(printed, "\n==== %s\n%s", filepath.Base(log), b)
+	}
+	if err := os.WriteFile(filepath.Join(to, class+".log"), printed, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// parseCases reads the lines of RunTests.
+func parseCases(t *testing.T, file string) []junitCase {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []junitCase
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Split(strings.TrimSuffix(line, "\n"), "\t"); len(f) == 5 {
+			cases = append(cases, junitCase{f[0], f[1], f[2], f[4]})
+		}
+	}
+	return cases
+}
+
+// readExpectations reads class, method, status and reason, separated by tabs. A
+// class without tests is one that the next control run adds.
+func readExpectations(t *testing.T) map[string][]junitCase {
+	t.Helper()
+	b, err := os.ReadFile(expectations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byClass := map[string][]junitCase{}
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSuffix(line, "\n")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		f := strings.Split(line, "\t")
+		if len(f) == 1 {
+			byClass[f[0]] = nil
+			continue
+		}
+		c := junitCase{class: f[0], method: f[1], status: f[2]}
+		if len(f) > 3 {
+			c.reason = f[3]
+		}
+		byClass[c.class] = append(byClass[c.class], c)
+	}
+	return byClass
+}
+
+// mergeReasons keeps a reason that was written by hand: one in brackets.
+func mergeReasons(got, old []junitCase) []junitCase {
+	for i, c := range got {
+		j := slices.IndexFunc(old, func(o junitCase) bool { return o.method == c.method })
+		if j >= 0 && strings.HasPrefix(old[j].reason, "[") {
+			got[i].reason = old[j].reason
+			if old[j].status == "FAILED" {
+				got[i].status = "FAILED" // passes at times
+			}
+		}
+	}
+	return got
+}
+
+func writeExpectations(t *testing.T, byClass map[string][]junitCase) {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("# Apache's published tests against a separate process of Apache " + apacheVersion + ":\n" +
+		"# class, test, outcome, and for what did not pass the failure, or in [brackets] the reason as we know it.\n" +
+		"# Written by: go test -tags interop ./zab/interop -run ApachePublishedTests -peer apache -update\n")
+	for _, class := range slices.Sorted(maps.Keys(byClass)) {
+		slices.SortFunc(byClass[class], func(a, b junitCase) int { return cmp.Compare(a.method, b.method) })
+		for _, c := range byClass[class] {
+			line := strings.Join([]string{c.class, c.method, c.status, c.reason}, "\t")
+			b.WriteString(strings.TrimRight(line, "\t") + "\n")
+		}
+	}
+	if err := os.WriteFile(expectations, []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,183 @@
+//go:build interop
+
+package interop
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+var (
+	update = flag.Bool("update", false, "write the results into README.md and, with -peer=apache, the control results into testdata")
+	peer   = flag.String("peer", paddock, "the server under test: paddock, or apache for a control run")
+)
+
+// The two kinds of server a test can start.
+const (
+	paddock = "paddock"
+	apache  = "apache"
+)
+
+// binary is the paddock executable under test, built by TestMain; empty in a
+// control run.
+var binary string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "paddock-interop")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		if binary = os.Getenv("INTEROP_PADDOCK"); binary == "" && *peer == paddock {
+			binary = filepath.Join(dir, "paddock")
+			build := exec.Command("go", "build", "-o", binary, ".")
+			build.Dir = filepath.Join("..", "..")
+			if out, err := build.CombinedOutput(); err != nil {
+				fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+				return 1
+			}
+		}
+		code := m.Run()
+		table := results.table()
+		fmt.Print(table)
+		if *update && *peer == paddock && code == 0 {
+			if err := results.paste("README.md", table); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		return code
+	}())
+}
+
+// results collects what ran, for the table in README.md.
+var results = &report{rows: map[[2]string]*row{}}
+
+type report struct {
+	mu   sync.Mutex // guards rows
+	rows map[[2]string]*row
+}
+
+type row struct{ cases, passed int }
+
+// add counts one case of a client at a version.
+func (r *report) add(client, version string, passed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := [2]string{client, version}
+	if r.rows[key] == nil {
+		r.rows[key] = &row{}
+	}
+	r.rows[key].cases++
+	if passed {
+		r.rows[key].passed++
+	}
+}
+
+func (r *report) table() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var lines []string
+	for key, row := range r.rows {
+		lines = append(lines, fmt.Sprintf("| %s | %s | %d | %d |\n", key[0], key[1], row.cases, row.passed))
+	}
+	slices.Sort(lines)
+	return "| client | version | cases | passed |\n| --- | --- | ---: | ---: |\n" + strings.Join(lines, "")
+}
+
+// paste puts the table between the two marks of the file.
+func (*report) paste(file, table string) error {
+	const begin, end = "<!-- results begin -->\n", "<!-- results end -->"
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	head, rest, ok := bytes.Cut(b, []byte(begin))
+	_, tail, ok2 := bytes.Cut(rest, []byte(end))
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no marks for the results", file)
+	}
+	return os.WriteFile(file, slices.Concat(head, []byte(begin), []byte(table), []byte(end), tail), 0o644)
+}
+
+// run is t.Run for a case that counts in the table.
+func run(t *testing.T, client, version, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		defer func() {
+			if !t.Skipped() {
+				results.add(client, version, !t.Failed())
+			}
+		}()
+		f(t)
+	})
+}
+
+// missing ends a test whose peer is not on this machine: skipped with the
+// reason on a developer's, failed in CI, where nothing may be missing.
+func missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// need looks up programs and ends the test when one is missing.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			missing(t, "%s is not on this machine", p)
+		}
+	}
+}
+
+// cacheDir is a folder that is kept between runs, outside the repository.
+func cacheDir(t *testing.T, elem ...string) string {
+	t.Helper()
+	base, err := os.UserCacheDir()
+	if err != nil {
+		base = os.TempDir()
+	}
+	dir := filepath.Join(append([]string{base, "paddock-interop"}, elem...)...)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// output runs a command and returns what it printed on both streams; a
+// non-zero exit fails the test.
+func output(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			t.Fatalf("%s: %v", cmd.Args[0], err)
+		}
+		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, tail(out, 8000))
+	}
+	return string(out)
+}
+
+// tail is the end of a long output, where the failure usually is.
+func tail(b []byte, n int) []byte {
+	if len(b) <= n {
+		return b
+	}
+	return append([]byte("…"), b[len(b)-n:]...)
+}

@@ -1,0 +1,133 @@
+//go:build interop
+
+package interop
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestApacheShell feeds Apache's shell a script and compares what it prints,
+// line by line, with what it printed against Apache's own server.
+func TestApacheShell(t *testing.T) {
+	for project, version := range map[string]string{"apache": apacheVersion, "zk34": "3.4.14"} {
+		t.Run(version, func(t *testing.T) {
+			script, err := os.ReadFile(filepath.Join("testdata", "shell", version+".in"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := startPeer(t)
+			cmd := java(t, project, append(onNewJava(t, project), "org.apache.zookeeper.ZooKeeperMain", "-server", s.host())...)
+			cmd.Args = withoutLineEditor(cmd.Args)
+			// The 3.9 shell reads its next line while the answer of the last may be on its
+			// way, but answers in order; it wants the whole script at once.
+			cmd.Stdin = strings.NewReader(string(script) + "\nquit\n")
+			var stdout, stderr strings.Builder
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			if err := cmd.Run(); err != nil {
+				t.Logf("the shell: %v\n%s", err, tail([]byte(stderr.String()), 3000))
+			}
+			got := normalizeShell(stdout.String() + "---- errors\n" + onlyMessages(stderr.String()))
+			golden := filepath.Join("testdata", "shell", version+".out")
+			if *update && *peer == apache {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := strings.Split(normalizeShell(string(b)), "\n")
+			gotLines := strings.Split(got, "\n")
+			verbs := 0
+			for line := range strings.Lines(string(script)) {
+				if strings.TrimSpace(line) != "" {
+					verbs++
+				}
+			}
+			for i := range max(len(want), len(gotLines)) {
+				g, w := lineAt(gotLines, i), lineAt(want, i)
+				if g != w {
+					t.Errorf("line %d: got %q, want %q\n%s", i+1, g, w, got)
+					break
+				}
+			}
+			for range verbs {
+				results.add("Apache's Java shell", version, !t.Failed())
+			}
+		})
+	}
+}
+
+func lineAt(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return "(end)"
+}
+
+// withoutLineEditor takes jline off the class path: the shell then reads plain
+// lines and prints no prompts.
+func withoutLineEditor(args []string) []string {
+	for i, arg := range args {
+		if i > 0 && args[i-1] == "-cp" {
+			var keep []string
+			for jar := range strings.SplitSeq(arg, ":") {
+				if !strings.Contains(filepath.Base(jar), "jline") {
+					keep = append(keep, jar)
+				}
+			}
+			args[i] = strings.Join(keep, ":")
+		}
+	}
+	return args
+}
+
+var shellNoise = []struct {
+	re   *regexp.Regexp
+	with string
+}{
+	{regexp.MustCompile(`(?m)^([cm]time = ).*$`), "${1}TIME"},
+	{regexp.MustCompile(`\b0x[0-9a-f]{12,}\b`), "SESSION"},
+	{regexp.MustCompile(`(?m)^Connecting to .*$`), "Connecting"},
+	{regexp.MustCompile(`localhost:\d+`), "SERVER"},
+	// Events come when they come.
+	{regexp.MustCompile(`(?m)^\s*\nWATCHER::\s*\n\s*\nWatchedEvent.*\n`), ""},
+	{regexp.MustCompile(`(?m)^WATCHER::\s*\n(\s*\n)?WatchedEvent.*\n`), ""},
+	{regexp.MustCompile(`(?m)^\s*\n`), ""},
+}
+
+// normalizeShell takes out what differs from run to run.
+func normalizeShell(out string) string {
+	for _, n := range shellNoise {
+		out = n.re.ReplaceAllString(out, n.with)
+	}
+	// A server may list children in any order, which the 3.4 shell shows.
+	return nameList.ReplaceAllStringFunc(out, func(list string) string {
+		names := strings.Split(list[1:len(list)-1], ", ")
+		slices.Sort(names)
+		return "[" + strings.Join(names, ", ") + "]"
+	})
+}
+
+var nameList = regexp.MustCompile(`(?m)^\[.+, .+\]$`)
+
+// onlyMessages keeps of standard error what the shell says to its user: no log
+// lines and stack traces.
+func onlyMessages(stderr string) string {
+	var keep strings.Builder
+	for line := range strings.Lines(stderr) {
+		if logLine.MatchString(line) || strings.HasPrefix(line, "\t") || strings.HasPrefix(line, "SLF4J") {
+			continue
+		}
+		keep.WriteString(line)
+	}
+	return keep.String()
+}
+
+var logLine = regexp.MustCompile(`^(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d[.,]\d{3} `)
