@@ -31,9 +31,10 @@ type conn struct {
 	ids      atomic.Pointer[[]wire.ID] // replaced, never changed: written by serve only
 
 	// Owned by serve.
-	in         []byte // pooled; nil while idle
-	start, end int    // unread bytes of in
-	readN      int    // result of readRaw
+	in         []byte                // pooled; nil while idle
+	start, end int                   // unread bytes of in
+	onReadable func(fd uintptr) bool // readRaw
+	readN      int                   // its result
 	readErr    error
 	batch      []*request
 	greeted    bool          // the first bytes were not a four-letter word
@@ -43,45 +44,70 @@ type conn struct {
 	queue       fifo       // writes under way, and reads behind them, in order of arrival
 	out         []byte     // frames to write; pooled, nil while idle
 	frameAt     int        // start of the frame that is being built
+	unsent      int64      // packets in out
 	writing     bool       // some goroutine is in flush
 	lastWord    bool       // close when out is written
 	closed      bool
 	waiting     bool // serve waits for room
 	watchCount  int
 	hasReadOnly bool
+	stats       connStats
 
 	published    atomic.Pointer[sessionState] // sess, for who only looks
 	dirty        bool                         // owned by the driver: listed in Server.dirty
 	room         chan struct{}                // one token: queue became shorter while waiting
 	writingSince atomic.Int64                 // nanos; 0: not in a write call
-	stats        connStats
 }
 
-// connStats is what the word cons prints.
+// connStats is what the word cons prints. Latencies are in ms.
 type connStats struct {
-	received, sent   atomic.Int64
-	lastOp           atomic.Int32
-	lastXid          atomic.Int32
-	lastZxid         atomic.Int64
-	lastAt           atomic.Int64 // unix ms
-	latCount, latSum atomic.Int64 // ms
-	latLast, latMin  atomic.Int64
-	latMax           atomic.Int64
+	received, sent          int64
+	lastOp                  wire.Op
+	lastXid                 int32
+	lastZxid                zab.Zxid
+	lastAt                  int64 // nanos
+	latCount, latSum        int64
+	latLast, latMin, latMax int64
+}
+
+// answered notes n requests of which the last was op; they took ms each.
+func (st *connStats) answered(op wire.Op, xid int32, zxid zab.Zxid, at, ms, n int64) {
+	st.lastOp, st.lastXid, st.lastZxid, st.lastAt, st.latLast = op, xid, zxid, at, ms
+	if st.latCount == 0 || ms < st.latMin {
+		st.latMin = ms
+	}
+	st.latMax = max(st.latMax, ms)
+	st.latCount += n
+	st.latSum += ms * n
 }
 
 // readSize is what one read call takes at most in the common case: some dozens
 // of requests of a pipelining client.
 const readSize = 32 << 10
 
-var readBuffers = sync.Pool{New: func() any { return make([]byte, readSize) }}
+var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
-// outSize is the first size of an output buffer.
-const outSize = 4 << 10
+// outSize is the size of a pooled output buffer. Larger ones come and go with
+// large replies.
+const outSize = 16 << 10
 
-// maxPooledOut is the largest output buffer that is kept.
-const maxPooledOut = 256 << 10
+var outBuffers = sync.Pool{New: func() any { return new([outSize]byte) }}
 
-var outBuffers = sync.Pool{New: func() any { return make([]byte, 0, outSize) }}
+func getIn() []byte { return readBuffers.Get().(*[readSize]byte)[:] }
+
+func putIn(b []byte) {
+	if cap(b) == readSize {
+		readBuffers.Put((*[readSize]byte)(b[:readSize]))
+	}
+}
+
+func getOut() []byte { return outBuffers.Get().(*[outSize]byte)[:0] }
+
+func putOut(b []byte) {
+	if cap(b) == outSize {
+		outBuffers.Put((*[outSize]byte)(b[:outSize]))
+	}
+}
 
 // errors that end a connection without being a fault of anybody.
 var errDone = errors.New("connection is done")
@@ -102,6 +128,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 		c.remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	}
 	c.remote = netip.AddrPortFrom(c.remote.Addr().Unmap(), c.remote.Port())
+	c.onReadable = c.readRaw
 	c.ids.Store(&[]wire.ID{{Scheme: "ip", ID: c.remote.Addr().String()}})
 	return c
 }
@@ -171,9 +198,7 @@ func (c *conn) kill() {
 }
 
 func (c *conn) cleanup() {
-	if c.in != nil && cap(c.in) == readSize {
-		readBuffers.Put(c.in[:readSize])
-	}
+	putIn(c.in)
 	c.in = nil
 	c.srv.forget(c)
 }
@@ -193,7 +218,7 @@ func (c *conn) fill() error {
 	}
 	if c.raw == nil {
 		if c.in == nil {
-			c.in = readBuffers.Get().([]byte)
+			c.in = getIn()
 		}
 		n, err := c.nc.Read(c.in[c.end:])
 		c.end += n
@@ -202,7 +227,7 @@ func (c *conn) fill() error {
 		}
 		return c.filled(n, err)
 	}
-	if err := c.raw.Read(c.readRaw); err != nil {
+	if err := c.raw.Read(c.onReadable); err != nil {
 		return err
 	}
 	if c.readErr == nil && c.readN == 0 {
@@ -226,7 +251,7 @@ func (c *conn) filled(n int, err error) error {
 // before it asks to wait.
 func (c *conn) readRaw(fd uintptr) bool {
 	if c.in == nil {
-		c.in = readBuffers.Get().([]byte)
+		c.in = getIn()
 	}
 	for {
 		c.readN, c.readErr = syscall.Read(int(fd), c.in[c.end:])
@@ -235,9 +260,7 @@ func (c *conn) readRaw(fd uintptr) bool {
 			continue
 		case syscall.EAGAIN:
 			if c.end == 0 {
-				if cap(c.in) == readSize {
-					readBuffers.Put(c.in[:readSize])
-				}
+				putIn(c.in)
 				c.in = nil
 			}
 			return false
@@ -249,11 +272,14 @@ func (c *conn) readRaw(fd uintptr) bool {
 // process handles every complete frame in the buffer. Consecutive reads share
 // one hold of the locks.
 func (c *conn) process(now int64) error {
-	held := 0 // reads under the present hold
+	var held hold
+	frames := int64(0)
 	defer func() {
-		if held > 0 {
-			c.unlockForRead()
-		}
+		c.release(&held, now)
+		c.srv.stats.Received.Add(frames)
+		c.mu.Lock()
+		c.stats.received += frames
+		c.mu.Unlock()
 	}()
 	for c.end-c.start >= 4 {
 		if !c.greeted {
@@ -270,8 +296,7 @@ func (c *conn) process(now int64) error {
 		}
 		frame := c.in[c.start+4 : c.start+4+size]
 		c.start += 4 + size
-		c.srv.stats.Received.Add(1)
-		c.stats.received.Add(1)
+		frames++
 		if c.sess == nil {
 			if err := c.connect(frame); err != nil {
 				return err
@@ -282,9 +307,8 @@ func (c *conn) process(now int64) error {
 			return badPacket("request of %d bytes has no header", size)
 		}
 		xid, op := int32(binary.BigEndian.Uint32(frame)), wire.Op(int32(binary.BigEndian.Uint32(frame[4:])))
-		if held > 0 && (held == maxHeldReads || isWrite(op) || op == wire.OpAuth) {
-			c.unlockForRead()
-			held = 0
+		if held.n == maxHeldReads || isWrite(op) || op == wire.OpAuth {
+			c.release(&held, now)
 		}
 		switch {
 		case isWrite(op):
@@ -294,18 +318,17 @@ func (c *conn) process(now int64) error {
 				return err
 			}
 		default:
-			if held == 0 && !c.mayAnswer(xid, op, frame[8:], now) {
+			if held.n == 0 && !c.mayAnswer(xid, op, frame[8:], now) {
 				if !isRead(op) {
 					return errDone // deferred: it closes the connection in its turn
 				}
 				continue
 			}
-			if held == 0 {
+			if held.n == 0 {
 				c.lockForRead()
 			}
-			held++
+			held = hold{held.n + 1, op, xid}
 			c.answerLocked(xid, op, frame[8:], *c.ids.Load())
-			c.account(op, xid, now)
 			if !isRead(op) {
 				return errDone
 			}
@@ -316,6 +339,27 @@ func (c *conn) process(now int64) error {
 
 // maxHeldReads bounds how long one connection's reads keep the applier waiting.
 const maxHeldReads = 64
+
+// hold is consecutive reads under one hold of the locks.
+type hold struct {
+	n   int64
+	op  wire.Op // the last one
+	xid int32
+}
+
+// release ends a hold, if there is one.
+func (c *conn) release(h *hold, arrived int64) {
+	if h.n == 0 {
+		return
+	}
+	zxid := c.srv.tree.LastZxid()
+	us := (c.srv.nanos() - arrived) / 1000
+	c.stats.answered(h.op, h.xid, zxid, arrived, us/1000, h.n)
+	c.unlockForRead()
+	c.srv.stats.latency(us, h.n)
+	c.srv.stats.Reads.Add(h.n)
+	*h = hold{}
+}
 
 func (c *conn) lockForRead() {
 	c.srv.treeMu.RLock()
@@ -449,7 +493,7 @@ func isWrite(op wire.Op) bool {
 // caller appends to c.out.
 func (c *conn) beginLocked() {
 	if c.out == nil {
-		c.out = outBuffers.Get().([]byte)[:0]
+		c.out = getOut()
 	}
 	c.frameAt = len(c.out)
 	c.out = append(c.out, 0, 0, 0, 0)
@@ -457,8 +501,8 @@ func (c *conn) beginLocked() {
 
 func (c *conn) endLocked() {
 	binary.BigEndian.PutUint32(c.out[c.frameAt:], uint32(len(c.out)-c.frameAt-4))
-	c.srv.stats.Sent.Add(1)
-	c.stats.sent.Add(1)
+	c.stats.sent++
+	c.unsent++
 	if len(c.out) > c.srv.cfg.MaxReplyBytes && c.frameAt > c.srv.cfg.MaxReplyBytes/2 && !c.closed {
 		// Half of the bound was there before this frame: the client does not read.
 		c.closed = true
@@ -489,16 +533,15 @@ func (c *conn) flush() {
 	}
 	c.writing = true
 	for len(c.out) > 0 && !c.closed {
-		buf := c.out
-		c.out = nil
+		buf, packets := c.out, c.unsent
+		c.out, c.unsent = nil, 0
 		c.mu.Unlock()
 		c.writingSince.Store(c.srv.nanos())
 		_, err := c.nc.Write(buf)
 		c.writingSince.Store(0)
 		c.srv.stats.BytesOut.Add(int64(len(buf)))
-		if cap(buf) <= maxPooledOut {
-			outBuffers.Put(buf[:0])
-		}
+		c.srv.stats.Sent.Add(packets)
+		putOut(buf)
 		if err != nil {
 			c.kill()
 		}
@@ -509,32 +552,5 @@ func (c *conn) flush() {
 	c.mu.Unlock()
 	if last {
 		c.kill()
-	}
-}
-
-// account records a request that was answered.
-func (c *conn) account(op wire.Op, xid int32, arrived int64) {
-	s := c.srv
-	us := (s.nanos() - arrived) / 1000
-	s.stats.latency(us, 1)
-	ms := us / 1000
-	st := &c.stats
-	st.lastOp.Store(int32(op))
-	st.lastXid.Store(xid)
-	st.lastZxid.Store(int64(s.tree.LastZxid()))
-	st.latCount.Add(1)
-	st.latSum.Add(ms)
-	st.latLast.Store(ms)
-	if n := st.latCount.Load(); n == 1 || ms < st.latMin.Load() {
-		st.latMin.Store(ms)
-	}
-	if ms > st.latMax.Load() {
-		st.latMax.Store(ms)
-	}
-	st.lastAt.Store(arrived)
-	if op.IsWrite() {
-		s.stats.Writes.Add(1)
-	} else {
-		s.stats.Reads.Add(1)
 	}
 }

@@ -215,6 +215,7 @@ const maxHeldTxns = 64
 func (s *Server) apply(committed []zab.Proposal) {
 	for len(committed) > 0 {
 		n := min(len(committed), maxHeldTxns)
+		s.applyAt = s.nanos()
 		s.treeMu.Lock()
 		for _, p := range committed[:n] {
 			r := s.inflight.pop()
@@ -304,7 +305,7 @@ func (s *Server) complete(r *request) {
 			} else {
 				c.answerLocked(d.xid, d.op, d.frame, d.prep.IDs)
 			}
-			c.account(d.op, d.xid, d.nanos)
+			s.accountLocked(c, d)
 		}
 		d.free()
 	}
@@ -355,7 +356,19 @@ func (s *Server) answerWriteLocked(c *conn, r *request) {
 	default:
 		c.replyLocked(r.xid, zxid, res.Err, nil)
 	}
-	c.account(r.op, r.xid, r.nanos)
+	s.accountLocked(c, r)
+}
+
+// accountLocked notes a request that the driver answered.
+func (s *Server) accountLocked(c *conn, r *request) {
+	us := max(0, s.applyAt-r.nanos) / 1000
+	c.stats.answered(r.op, r.xid, s.tree.LastZxid(), r.nanos, us/1000, 1)
+	s.stats.latency(us, 1)
+	if r.write {
+		s.stats.Writes.Add(1)
+	} else {
+		s.stats.Reads.Add(1)
+	}
 }
 
 // expireZnodes proposes the removal of unused containers and TTL znodes.

@@ -71,6 +71,7 @@ type Server struct {
 	dirty     []*conn // have output since the last flush
 	resumedAt int64   // nanos
 	lastLoop  int64   // nanos
+	applyAt   int64   // nanos: when the present batch is applied
 
 	logIn       chan logBatch
 	logOut      chan logDone

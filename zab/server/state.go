@@ -140,25 +140,14 @@ func (s *Server) Connections() []ConnInfo {
 
 // Info describes the connection.
 func (c *conn) Info() ConnInfo {
-	st := &c.stats
-	i := ConnInfo{
-		Remote: c.remote.String(), Since: c.since, Interest: 1,
-		Received: st.received.Load(), Sent: st.sent.Load(),
-		LastXid: st.lastXid.Load(), LastZxid: zab.Zxid(st.lastZxid.Load()), LastReplyMs: st.lastAt.Load() / 1e6,
-		LastLatencyMs: st.latLast.Load(), MinLatencyMs: st.latMin.Load(), MaxLatencyMs: st.latMax.Load(),
-	}
-	if n := st.latCount.Load(); n > 0 {
-		i.AvgLatencyMs = st.latSum.Load() / n
-	}
-	if i.LastOp = opTags[wire.Op(st.lastOp.Load())]; i.LastOp == "" {
-		i.LastOp = "NA"
-	}
+	i := ConnInfo{Remote: c.remote.String(), Since: c.since, Interest: 1, LastOp: "NA"}
 	c.srv.sessMu.Lock()
 	if sess := c.published.Load(); sess != nil {
 		i.Session, i.Timeout = sess.id, sess.timeout
 	}
 	c.srv.sessMu.Unlock()
 	c.mu.Lock()
+	st := c.stats
 	i.Queued = c.queue.len()
 	if c.writing {
 		i.Interest = 5
@@ -167,15 +156,15 @@ func (c *conn) Info() ConnInfo {
 		i.Interest = 0
 	}
 	c.mu.Unlock()
-	return i
-}
-
-func (st *connStats) reset() {
-	for _, c := range []interface{ Store(int64) }{&st.received, &st.sent, &st.lastZxid, &st.lastAt, &st.latCount, &st.latSum, &st.latLast, &st.latMin, &st.latMax} {
-		c.Store(0)
+	i.Received, i.Sent, i.LastXid, i.LastZxid, i.LastReplyMs = st.received, st.sent, st.lastXid, st.lastZxid, st.lastAt/1e6
+	i.LastLatencyMs, i.MinLatencyMs, i.MaxLatencyMs = st.latLast, st.latMin, st.latMax
+	if st.latCount > 0 {
+		i.AvgLatencyMs = st.latSum / st.latCount
 	}
-	st.lastOp.Store(0)
-	st.lastXid.Store(0)
+	if tag := opTags[st.lastOp]; tag != "" {
+		i.LastOp = tag
+	}
+	return i
 }
 
 // ResetStats sets the counters of the server back, as srst does.
@@ -184,7 +173,9 @@ func (s *Server) ResetStats() { s.stats.reset() }
 // ResetConnStats sets the counters of every connection back, as crst does.
 func (s *Server) ResetConnStats() {
 	for _, c := range s.connections() {
-		c.stats.reset()
+		c.mu.Lock()
+		c.stats = connStats{}
+		c.mu.Unlock()
 	}
 }
 

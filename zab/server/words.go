@@ -72,9 +72,7 @@ func (s *Server) wordSrst(b *bytes.Buffer, _ []byte) {
 }
 
 func (s *Server) wordCrst(b *bytes.Buffer, _ []byte) {
-	for _, c := range s.connections() {
-		c.stats.reset()
-	}
+	s.ResetConnStats()
 	b.WriteString("Connection stats reset.\n")
 }
 
