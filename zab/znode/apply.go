@@ -288,8 +288,10 @@ func (t *Tree) removeBelow(top *node) {
 			if n == top {
 				return
 			}
-			parent := n.parent
-			t.remove(n, n.pathLen())
+			parent, path := n.parent, n.path()
+			parentPath, name, _ := splitPath(path)
+			t.quotaDeleted(n, path, parentPath, name)
+			t.remove(n, len(path))
 			n = parent
 			continue
 		}

@@ -579,7 +579,7 @@ func TestTreeAgainstAModel(t *testing.T) {
 			}
 		}
 		w.apply(len(w.queue))
-		if n := w.prep.Pending(); n != 0 || len(w.prep.byPath) != 0 {
+		if n := w.prep.Pending(); n != 0 || len(w.prep.byPath) != 0 || len(w.prep.ephemerals) != 0 || len(w.prep.bySession) != 0 {
 			t.Fatalf("seed %d: %d records pending, %d paths", seed, n, len(w.prep.byPath))
 		}
 		diffDumps(t, fmt.Sprint("seed ", seed), dump(t, w.tree), w.model.dump())

@@ -43,14 +43,16 @@ type Request struct {
 type Prep struct {
 	t *Tree
 
-	pending []*record // in zxid order; the first done of them are applied
-	done    int
-	byPath  map[string]*record // the newest of each path
-	free    []*record
+	pending    fifo[*record]
+	byPath     map[string]*record // the newest of each path
+	ephemerals map[zab.SessionID]map[*record]struct{}
+	free       []*record
 
-	sessions []sessionChange // in zxid order
-	digest   uint64          // of the tree after all that is pending
-	zxid     zab.Zxid        // of the last transaction made
+	sessions  fifo[sessionChange]
+	bySession map[zab.SessionID]sessionChange // the newest of each session
+
+	digest   uint64   // of the tree after all that is pending
+	zxid     zab.Zxid // of the last transaction made
 	softOver uint64
 
 	undo    []undo
@@ -89,7 +91,10 @@ type sessionChange struct {
 
 // NewPrep returns a Prep with nothing pending.
 func NewPrep(t *Tree) *Prep {
-	return &Prep{t: t, byPath: map[string]*record{}, digest: t.digest, zxid: t.lastZxid}
+	return &Prep{
+		t: t, byPath: map[string]*record{}, ephemerals: map[zab.SessionID]map[*record]struct{}{},
+		bySession: map[zab.SessionID]sessionChange{}, digest: t.digest, zxid: t.lastZxid,
+	}
 }
 
 // SoftQuotaExceeded counts the writes that passed a limit of a quota which only
@@ -98,32 +103,75 @@ func (p *Prep) SoftQuotaExceeded() uint64 { return p.softOver }
 
 // Pending returns the number of transactions' effects that are not dropped yet;
 // 0 when everything prepared was applied.
-func (p *Prep) Pending() int { return len(p.pending) - p.done + len(p.sessions) }
+func (p *Prep) Pending() int { return p.pending.len() + p.sessions.len() }
 
 // Applied drops what is pending up to and including zxid: the tree has it now.
 func (p *Prep) Applied(zxid zab.Zxid) {
-	for p.done < len(p.pending) && p.pending[p.done].zxid <= zxid {
-		r := p.pending[p.done]
-		p.pending[p.done] = nil
-		p.done++
+	for p.pending.len() > 0 && p.pending.first().zxid <= zxid {
+		r := p.pending.pop()
 		if p.byPath[r.path] == r {
 			delete(p.byPath, r.path)
 		}
-		*r = record{}
-		p.free = append(p.free, r)
+		p.drop(r)
 	}
-	if p.done == len(p.pending) {
-		p.pending, p.done = p.pending[:0], 0
-	} else if p.done > 1024 && p.done*2 > len(p.pending) {
-		n := copy(p.pending, p.pending[p.done:])
-		clear(p.pending[n:])
-		p.pending, p.done = p.pending[:n], 0
+	for p.sessions.len() > 0 && p.sessions.first().zxid <= zxid {
+		s := p.sessions.pop()
+		if p.bySession[s.id] == s {
+			delete(p.bySession, s.id)
+		}
 	}
-	i := 0
-	for i < len(p.sessions) && p.sessions[i].zxid <= zxid {
-		i++
+}
+
+// drop forgets a record that is in no queue and not byPath.
+func (p *Prep) drop(r *record) {
+	if owner, ok := p.ephemeralOwner(&r.state); ok && !r.gone {
+		set := p.ephemerals[owner]
+		if delete(set, r); len(set) == 0 {
+			delete(p.ephemerals, owner)
+		}
 	}
-	p.sessions = slices.Delete(p.sessions, 0, i)
+	*r = record{}
+	p.free = append(p.free, r)
+}
+
+func (p *Prep) ephemeralOwner(s *state) (zab.SessionID, bool) {
+	return zab.SessionID(s.stat.EphemeralOwner), ownerKind(s.stat.EphemeralOwner, p.t.cfg.ExtendedTypes) == kindEphemeral
+}
+
+// fifo is a queue whose items move rarely.
+type fifo[T any] struct {
+	items []T
+	head  int
+}
+
+func (q *fifo[T]) len() int { return len(q.items) - q.head }
+
+func (q *fifo[T]) first() T { return q.items[q.head] }
+
+func (q *fifo[T]) push(v T) {
+	if q.head > len(q.items)/2 { // make room for no more than what is there
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
+	}
+	q.items = append(q.items, v)
+}
+
+func (q *fifo[T]) pop() T {
+	var none T
+	v := q.items[q.head]
+	q.items[q.head] = none
+	q.head++
+	return v
+}
+
+func (q *fifo[T]) popLast() T {
+	var none T
+	last := len(q.items) - 1
+	v := q.items[last]
+	q.items[last] = none
+	q.items = q.items[:last]
+	return v
 }
 
 // Prepare makes the transaction of a request. It has the given zxid and time,
@@ -177,7 +225,7 @@ func (c *prepCall) body() (wire.Record, wire.Code) {
 		return c.multi()
 	case wire.OpCreateSession:
 		timeout := c.req.Body.(*wire.IntRecord).Value
-		c.p.sessions = append(c.p.sessions, sessionChange{zxid: c.h.Zxid, id: c.h.Session})
+		c.p.putSession(sessionChange{zxid: c.h.Zxid, id: c.h.Session})
 		return &wire.IntRecord{Value: timeout}, wire.OK
 	case wire.OpCloseSession:
 		return c.closeSession(), wire.OK
@@ -255,10 +303,8 @@ func (c *prepCall) session(ephemeral bool) wire.Code {
 	}
 	_, known := c.p.t.sessions[id]
 	closing := false
-	for i := range c.p.sessions {
-		if s := &c.p.sessions[i]; s.id == id {
-			known, closing = !s.closed, s.closed
-		}
+	if s, ok := c.p.bySession[id]; ok {
+		known, closing = !s.closed, s.closed
 	}
 	if closing || !known && (ephemeral || !c.p.t.cfg.LocalSessions) {
 		return wire.ErrSessionExpired
@@ -497,21 +543,20 @@ func (c *prepCall) closeSession() wire.Record {
 	p, id := c.p, c.h.Session
 	var paths []string
 	for n := range p.t.ephemerals[id] {
-		path := n.path()
-		if r := p.byPath[path]; r == nil {
+		if path := n.path(); p.byPath[path] == nil {
 			paths = append(paths, path)
 		}
 	}
-	for path, r := range p.byPath {
-		if !r.gone && r.stat.EphemeralOwner == int64(id) && ownerKind(r.stat.EphemeralOwner, p.t.cfg.ExtendedTypes) == kindEphemeral {
-			paths = append(paths, path)
+	for r := range p.ephemerals[id] {
+		if p.byPath[r.path] == r {
+			paths = append(paths, r.path)
 		}
 	}
 	slices.Sort(paths)
 	for _, path := range paths {
 		p.putDelete(path, c.h.Zxid)
 	}
-	p.sessions = append(p.sessions, sessionChange{zxid: c.h.Zxid, id: id, closed: true})
+	p.putSession(sessionChange{zxid: c.h.Zxid, id: id, closed: true})
 	body := &wire.PathsRecord{Paths: paths}
 	if txnSize(body) > p.t.cfg.MaxTxnBytes {
 		return nil
@@ -564,14 +609,27 @@ func (p *Prep) put(path string, zxid zab.Zxid, old, s *state) {
 		r = &record{}
 	}
 	r.path, r.zxid = path, zxid
-	if s != nil {
-		r.state = *s
-	} else {
+	if s == nil {
 		r.gone = true
+	} else {
+		r.state = *s
+		if owner, ok := p.ephemeralOwner(s); ok {
+			set := p.ephemerals[owner]
+			if set == nil {
+				set = map[*record]struct{}{}
+				p.ephemerals[owner] = set
+			}
+			set[r] = struct{}{}
+		}
 	}
 	p.undo = append(p.undo, undo{path, p.byPath[path]})
 	p.byPath[path] = r
-	p.pending = append(p.pending, r)
+	p.pending.push(r)
+}
+
+func (p *Prep) putSession(s sessionChange) {
+	p.sessions.push(s)
+	p.bySession[s.id] = s
 }
 
 // putDelete remembers that a znode is gone, which exists.
@@ -599,10 +657,7 @@ func (p *Prep) rollback(mark int, digest uint64) {
 		} else {
 			p.byPath[u.path] = u.prev
 		}
-		last := len(p.pending) - 1
-		*p.pending[last] = record{}
-		p.free = append(p.free, p.pending[last])
-		p.pending = p.pending[:last]
+		p.drop(p.pending.popLast())
 	}
 	p.digest = digest
 }

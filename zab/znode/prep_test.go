@@ -615,3 +615,40 @@ func TestCatchUp(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkMassExpiry(b *testing.B) {
+	const sessions, each = 10_000, 10
+	for b.Loop() {
+		b.StopTimer()
+		tr := New(Config{Digest: true})
+		zxid := zab.Zxid(0)
+		var r Result
+		for s := range zab.SessionID(sessions) {
+			zxid++
+			tr.Apply(&wire.Txn{Header: wire.TxnHeader{Session: 1 + s, Zxid: zxid, Type: wire.OpCreateSession}, Body: &wire.IntRecord{Value: 1}}, &r)
+			for i := range each {
+				zxid++
+				tr.Apply(&wire.Txn{
+					Header: wire.TxnHeader{Session: 1 + s, Zxid: zxid, Type: wire.OpCreate},
+					Body:   &wire.CreateTxn{Path: fmt.Sprint("/e-", s, "-", i), Ephemeral: true, ACL: wire.OpenACL(), ParentCversion: -1},
+				}, &r)
+			}
+		}
+		p := NewPrep(tr)
+		txns := make([]wire.Txn, sessions)
+		b.StartTimer()
+		first := zxid
+		for s := range txns {
+			zxid++
+			p.Prepare(&Request{Session: zab.SessionID(1 + s), Op: wire.OpCloseSession}, zxid, 1, &txns[s])
+		}
+		for s := range txns {
+			tr.Apply(&txns[s], &r)
+			p.Applied(first + 1 + zab.Zxid(s))
+		}
+		if tr.EphemeralCount() != 0 || r.DigestMismatch || p.Pending() != 0 {
+			b.Fatal(tr.EphemeralCount(), r.DigestMismatch, p.Pending())
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/sessions, "µs/session")
+}
