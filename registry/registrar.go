@@ -81,7 +81,11 @@ type registrar struct {
 	log  *slog.Logger
 	kick chan struct{} // 1
 
-	mu      sync.Mutex // guards what follows; never held during I/O but for the small file
+	// api is held by whoever changes what is wanted, the write of the file included;
+	// taken before mu. Under it alone the wanted set can be read.
+	api sync.Mutex
+
+	mu      sync.Mutex // guards what follows; never held during I/O
 	entries map[string]*entry
 	offline map[string]bool // ids
 	waiting map[string]bool // sources that have not called Replace
@@ -189,8 +193,8 @@ func (g *registrar) register(reg Registration) (string, error) {
 	if err := reg.Validate(); err != nil {
 		return "", &RegistrationError{reg.ID, err}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.api.Lock()
+	defer g.api.Unlock()
 	old := g.entries[reg.ID]
 	if old != nil && old.source != API {
 		return "", &RegistrationError{reg.ID, fmt.Errorf("%w: %s", ErrOtherSource, cmp.Or(old.reg.Origin, old.source))}
@@ -201,17 +205,19 @@ func (g *registrar) register(reg Registration) (string, error) {
 	if old != nil && old.reg.equal(reg) {
 		return reg.ID, nil
 	}
-	if err := g.saveLocked(reg.ID, &reg); err != nil {
+	if err := g.save(reg.ID, &reg, g.offline); err != nil {
 		return "", &RegistrationError{reg.ID, err}
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.putLocked(API, reg)
 	g.wake()
 	return reg.ID, nil
 }
 
 func (g *registrar) deregister(id string) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.api.Lock()
+	defer g.api.Unlock()
 	e := g.entries[id]
 	if e == nil {
 		return &RegistrationError{id, ErrNotFound}
@@ -219,44 +225,59 @@ func (g *registrar) deregister(id string) error {
 	if e.source != API {
 		return &RegistrationError{id, fmt.Errorf("%w: %s", ErrOtherSource, cmp.Or(e.reg.Origin, e.source))}
 	}
-	delete(g.offline, id)
-	if err := g.saveLocked(id, nil); err != nil {
+	offline := maps.Clone(g.offline)
+	delete(offline, id)
+	if err := g.save(id, nil, offline); err != nil {
 		return &RegistrationError{id, err}
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.offline = offline
 	g.dropLocked(id)
 	g.wake()
 	return nil
 }
 
 func (g *registrar) setOffline(id string, offline bool) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.api.Lock()
+	defer g.api.Unlock()
 	if g.entries[id] == nil && (offline || !g.offline[id]) {
 		return &RegistrationError{id, ErrNotFound}
 	}
 	if g.offline[id] == offline {
 		return nil
 	}
-	was := g.offline[id]
+	ids := maps.Clone(g.offline)
 	if offline {
-		g.offline[id] = true
+		ids[id] = true
 	} else {
-		delete(g.offline, id)
+		delete(ids, id)
 	}
-	if err := g.saveLocked("", nil); err != nil {
-		if was {
-			g.offline[id] = true
-		} else {
-			delete(g.offline, id)
-		}
+	if err := g.save("", nil, ids); err != nil {
 		return &RegistrationError{id, err}
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.offline = ids
 	g.wake()
 	return nil
 }
 
 func (g *registrar) replace(source string, regs []Registration) error {
-	var errs []error
+	g.api.Lock()
+	defer g.api.Unlock()
+	displaced, errs := g.swap(source, regs)
+	if displaced {
+		if err := g.save("", nil, g.offline); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	g.wake()
+	return errors.Join(errs...)
+}
+
+// swap is replace in memory. displaced: something that Register made is gone.
+func (g *registrar) swap(source string, regs []Registration) (displaced bool, errs []error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	keep := map[string]bool{}
@@ -298,7 +319,6 @@ func (g *registrar) replace(source string, regs []Registration) error {
 			delete(g.keys, old.key)
 		}
 	}
-	displaced := false
 	for _, reg := range put {
 		old := g.entries[reg.ID]
 		if other, ok := g.keys[g.key(reg)]; ok {
@@ -318,14 +338,8 @@ func (g *registrar) replace(source string, regs []Registration) error {
 		}
 		g.putLocked(source, reg)
 	}
-	if displaced {
-		if err := g.saveLocked("", nil); err != nil {
-			errs = append(errs, err)
-		}
-	}
 	delete(g.waiting, source)
-	g.wake()
-	return errors.Join(errs...)
+	return displaced, errs
 }
 
 // key is the same for two registrations that differ in time only. Two with one
@@ -590,6 +604,7 @@ func (g *registrar) run(ctx context.Context) {
 
 // fail notes why nothing is registered.
 func (g *registrar) fail(err error) {
+	err = g.noAnswer(err)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, e := range g.entries {
@@ -598,6 +613,14 @@ func (g *registrar) fail(err error) {
 		}
 	}
 	g.log.Debug("own znodes could not be listed", "err", err)
+}
+
+// noAnswer says in words what the end of an operation's time means.
+func (g *registrar) noAnswer(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no answer from ZooKeeper within %v", g.cfg.OpTimeout)
+	}
+	return err
 }
 
 // listOwn asks the server for the znodes of our session.
@@ -815,7 +838,7 @@ func (g *registrar) created(o op, err error) {
 		g.relist = true
 		return
 	}
-	g.setLocked(e, Pending, err)
+	g.setLocked(e, Pending, g.noAnswer(err))
 	e.due = now.Add(e.wait.next())
 }
 
@@ -937,13 +960,13 @@ func (g *registrar) load() error {
 	return nil
 }
 
-// saveLocked writes the file as it will be once id is reg, or is gone if reg is
-// nil.
-func (g *registrar) saveLocked(id string, reg *Registration) error {
+// save writes the file as it will be once id is reg, or is gone if reg is nil.
+// The caller holds api.
+func (g *registrar) save(id string, reg *Registration, offline map[string]bool) error {
 	if g.cfg.Dir == "" {
 		return nil
 	}
-	f := savedRegistrations{Format: 1, Registrations: []Registration{}, Offline: slices.Sorted(maps.Keys(g.offline))}
+	f := savedRegistrations{Format: 1, Registrations: []Registration{}, Offline: slices.Sorted(maps.Keys(offline))}
 	for _, other := range slices.Sorted(maps.Keys(g.entries)) {
 		if e := g.entries[other]; e.source == API && other != id {
 			f.Registrations = append(f.Registrations, e.reg)

@@ -170,7 +170,7 @@ func (r *Registry) follow(ctx context.Context) error {
 		return err
 	}
 	defer w.Close()
-	r.views.connected()
+	r.views.connected(false) // if that is not so, an event says so
 	r.regs.connected()
 	for {
 		select {
@@ -193,7 +193,7 @@ func (r *Registry) handle(ev Event) {
 		r.log.Debug("session state", "state", ev.State)
 		switch ev.State {
 		case wire.StateSyncConnected, wire.StateConnectedReadOnly:
-			r.views.connected()
+			r.views.connected(ev.State == wire.StateConnectedReadOnly)
 			r.regs.connected()
 		case wire.StateDisconnected:
 			r.views.disconnected()

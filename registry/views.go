@@ -30,12 +30,13 @@ type views struct {
 	current atomic.Pointer[snapshot]
 	publish sync.Mutex // held to replace current
 
-	mu      sync.Mutex       // guards the marks
-	full    bool             // everything has to be read
-	dirty   map[string]parts // child of the root -> what of it has to be read
-	epoch   uint64           // counts connections and losses
-	kick    chan struct{}    // 1: more than "look at the marks" need not be said
-	changes chan *snapshot   // 1: the newest for the saver
+	mu       sync.Mutex       // guards the marks
+	full     bool             // everything has to be read
+	readOnly bool             // the server has no quorum: what it says may be old
+	dirty    map[string]parts // child of the root -> what of it has to be read
+	epoch    uint64           // counts connections and losses
+	kick     chan struct{}    // 1: more than "look at the marks" need not be said
+	changes  chan *snapshot   // 1: the newest for the saver
 
 	// owned by the reader
 	services map[string]*service // by child name of the root
@@ -90,9 +91,14 @@ func (v *views) init(conn Conn, cfg Config) {
 }
 
 // connected says that events come from now on and that all before is unknown.
-func (v *views) connected() {
+// What a read-only server says is used, but is not live.
+func (v *views) connected(readOnly bool) {
+	if readOnly {
+		v.disconnected()
+	}
 	v.mu.Lock()
 	v.full = true
+	v.readOnly = readOnly
 	v.epoch++
 	v.mu.Unlock()
 	v.wake()
@@ -398,10 +404,11 @@ func (v *views) store(changed map[string]bool, epoch uint64) {
 	old := v.current.Load()
 	s := *old
 	v.mu.Lock()
-	live := old.live || epoch == v.epoch
+	readOnly := v.readOnly
+	live := (old.live || epoch == v.epoch) && !readOnly
 	v.mu.Unlock()
 	s.live = live
-	if !live && epoch != 0 {
+	if !live && epoch != 0 && !readOnly {
 		s.asOf = time.Now()
 	}
 	if len(changed) > 0 {

@@ -114,7 +114,6 @@ func (l *Loader) apply(files []dirwatch.File) {
 		}
 	}
 	l.files = now
-	l.save()
 
 	regs, errs := l.merge()
 	for _, err := range unjoin(l.reg.Replace(Source, regs)) {
@@ -125,6 +124,7 @@ func (l *Loader) apply(files []dirwatch.File) {
 		errs = append(errs, err)
 	}
 	l.tell(errs)
+	l.save() // at the end: an fsync takes longer than a registration
 }
 
 // read parses a file if it is not the one that was there before.
