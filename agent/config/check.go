@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-
-	"github.com/paddockio/paddock/configsync"
 )
 
 // words are the four-letter words of ZooKeeper 3.9.
@@ -294,12 +292,12 @@ func (v *validation) domain(key, domain string) {
 	v.require(key, lower != "local" && !strings.HasSuffix(lower, ".local"), ".local belongs to multicast DNS")
 }
 
-func (v *validation) targets(list []configsync.Target) {
+func (v *validation) targets(list []Target) {
 	names, files := map[string]int{}, map[string]int{}
-	tree := func(t configsync.Target) bool { return t.Tree || strings.HasSuffix(t.To, "/") }
+	tree := func(t Target) bool { return t.Tree || strings.HasSuffix(t.To, "/") }
 	for i, t := range list {
 		key := fmt.Sprintf("configsync[%d]", i)
-		for _, err := range unjoin(t.Validate()) {
+		for _, err := range unjoin(t.Sync().Validate()) {
 			v.targetFault(key, err.Error())
 		}
 		if first, twice := names[t.Name]; twice && t.Name != "" {
@@ -321,7 +319,10 @@ func (v *validation) targets(list []configsync.Target) {
 // setting, its key.
 func (v *validation) targetFault(key, text string) {
 	word, rest, _ := strings.Cut(text, " ")
-	t := reflect.TypeFor[configsync.Target]()
+	if strings.HasSuffix(word, "_timeout") {
+		word = "timeout" // one setting here
+	}
+	t := reflect.TypeFor[Target]()
 	for i := range t.NumField() {
 		if k := fieldKey(t.Field(i)); k == strings.TrimSuffix(word, ":") {
 			v.fail(key+"."+k, "%s", rest)

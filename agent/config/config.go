@@ -17,8 +17,6 @@ package config
 import (
 	"log/slog"
 	"time"
-
-	"github.com/paddockio/paddock/configsync"
 )
 
 // A Config holds every setting of an agent. Lists and maps in it are shared by
@@ -30,13 +28,13 @@ type Config struct {
 	// time. Default /var/lib/paddock; "" with Dev: a temporary one.
 	DataDir string `key:"data_dir"`
 
-	Zab        Zab                 `key:"zab"`
-	Bootstrap  Bootstrap           `key:"bootstrap"`
-	Registry   Registry            `key:"registry"`
-	DNS        DNS                 `key:"dns"`
-	ConfigSync []configsync.Target `key:"configsync"`
-	Admin      Admin               `key:"admin"`
-	Log        Log                 `key:"log"`
+	Zab        Zab       `key:"zab"`
+	Bootstrap  Bootstrap `key:"bootstrap"`
+	Registry   Registry  `key:"registry"`
+	DNS        DNS       `key:"dns"`
+	ConfigSync []Target  `key:"configsync"`
+	Admin      Admin     `key:"admin"`
+	Log        Log       `key:"log"`
 
 	// Dev is set by -dev, not by a key: one voter, a temporary data directory,
 	// the sample services and config.

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-
-	"github.com/paddockio/paddock/configsync"
 )
 
 // write puts a file into a fresh directory.
@@ -68,7 +66,7 @@ func TestTheSampleFileHasEveryKeyWithItsDefault(t *testing.T) {
 			t.Errorf("%s is not in the sample", l.key)
 		}
 	}
-	var target configsync.Target
+	var target Target
 	for _, l := range leaves(reflect.ValueOf(&target).Elem(), "configsync[0].") {
 		if d.lines[l.key] == 0 {
 			t.Errorf("%s is not in the sample", l.key)
@@ -77,7 +75,7 @@ func TestTheSampleFileHasEveryKeyWithItsDefault(t *testing.T) {
 	if len(c.ConfigSync) != 1 {
 		t.Fatalf("%d targets in the sample, want 1", len(c.ConfigSync))
 	}
-	if err := c.ConfigSync[0].Validate(); err != nil {
+	if err := c.ConfigSync[0].Sync().Validate(); err != nil {
 		t.Errorf("the target in the sample: %v", err)
 	}
 }

@@ -95,8 +95,8 @@ func (d *document) decodeStruct(n *yaml.Node, v reflect.Value, key string) {
 	}
 	fields := map[string]reflect.Value{}
 	for i := range v.NumField() {
-		if f := v.Type().Field(i); f.Tag.Get("key") != "-" {
-			fields[fieldKey(f)] = v.Field(i)
+		if k := fieldKey(v.Type().Field(i)); k != "-" {
+			fields[k] = v.Field(i)
 		}
 	}
 	d.pairs(n, key, func(k, value *yaml.Node, full string) {
@@ -113,16 +113,8 @@ func (d *document) decodeStruct(n *yaml.Node, v reflect.Value, key string) {
 	})
 }
 
-// fieldKey is the key of a field. Targets, which are configsync's, have tags only
-// where the key is not the name in small letters.
-func fieldKey(f reflect.StructField) string {
-	for _, tag := range []string{"key", "mapstructure"} {
-		if k, ok := f.Tag.Lookup(tag); ok {
-			return k
-		}
-	}
-	return strings.ToLower(f.Name)
-}
+// fieldKey is the key of a field, "-" for one that no source sets.
+func fieldKey(f reflect.StructField) string { return f.Tag.Get("key") }
 
 // pairs calls f for each key of n, a mapping.
 func (d *document) pairs(n *yaml.Node, key string, f func(k, value *yaml.Node, full string)) {
