@@ -133,8 +133,8 @@ func (t *Tree) changed(n *node) { t.digest += t.digestOf(n) }
 
 func (t *Tree) applyCreate(h *wire.TxnHeader, op wire.Op, b *wire.CreateTxn, r *Result) wire.Code {
 	r.Path = b.Path
-	parentPath, name, ok := splitPath(b.Path)
-	if !ok || name == "" {
+	parentPath, name, ok := splitTxnPath(b.Path)
+	if !ok {
 		return wire.ErrBadArguments
 	}
 	parent := t.lookup(parentPath)
@@ -173,6 +173,13 @@ func (t *Tree) applyCreate(h *wire.TxnHeader, op wire.Op, b *wire.CreateTxn, r *
 		Event{wire.EventNodeCreated, b.Path, n.acl.list},
 		Event{wire.EventNodeChildrenChanged, eventPath(parentPath), parent.acl.list})
 	return wire.OK
+}
+
+// splitTxnPath is splitPath for paths that Prep has judged: "/" and "//a" are
+// faults of who wrote the log.
+func splitTxnPath(path string) (parent, name string, ok bool) {
+	parent, name, ok = splitPath(path)
+	return parent, name, ok && name != "" && parent != "/"
 }
 
 // raiseCversion never lowers: a create that is replayed over a later state must
@@ -237,8 +244,8 @@ func (t *Tree) setACL(n *node, acl []wire.ACL) {
 }
 
 func (t *Tree) applyDelete(zxid zab.Zxid, path string, r *Result) wire.Code {
-	parentPath, name, ok := splitPath(path)
-	if !ok || name == "" {
+	parentPath, name, ok := splitTxnPath(path)
+	if !ok {
 		return wire.ErrBadArguments
 	}
 	parent := t.lookup(parentPath)

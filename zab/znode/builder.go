@@ -49,6 +49,9 @@ func (b *Builder) AddNode(path string, data []byte, aclKey int64, stat *wire.Sta
 		if b.hasRoot {
 			return errors.New("the root is there twice")
 		}
+		if stat.EphemeralOwner != 0 {
+			return fmt.Errorf("the root has owner %#x", uint64(stat.EphemeralOwner))
+		}
 		b.hasRoot = true
 		t.digest -= t.digestOf(t.root)
 		t.root.acl = acl
@@ -57,13 +60,13 @@ func (b *Builder) AddNode(path string, data []byte, aclKey int64, stat *wire.Sta
 		t.digest += t.digestOf(t.root)
 		return nil
 	}
-	parentPath, name, ok := splitPath(path)
-	if !ok || name == "" {
+	parentPath, name, ok := splitTxnPath(path)
+	if !ok {
 		return fmt.Errorf("znode %.100q: bad path", path)
 	}
 	if b.lastDir == nil || parentPath != b.lastPath {
 		b.lastDir = t.lookup(parentPath)
-		if b.lastDir == nil || parentPath == "/" {
+		if b.lastDir == nil {
 			return fmt.Errorf("znode %.100q: no parent", path)
 		}
 		b.lastPath = strings.Clone(parentPath)
