@@ -45,10 +45,17 @@ func AppendBuffer(b, v []byte) []byte {
 	return append(AppendInt(b, int32(len(v))), v...)
 }
 
-// AppendString appends a length and the bytes of s as they are. (Java's null
-// string cannot be written: no record of ours has one.)
+// AppendString appends a length and the bytes of s as they are.
 func AppendString(b []byte, s string) []byte {
 	return append(AppendInt(b, int32(len(s))), s...)
+}
+
+// appendNullString writes "" as Java's null string.
+func appendNullString(b []byte, s string) []byte {
+	if s == "" {
+		return AppendInt(b, -1)
+	}
+	return AppendString(b, s)
 }
 
 // AppendStrings appends a vector of strings; nil is written as an empty one.

@@ -153,7 +153,12 @@ type OpError struct {
 	Err  error // usually a Code
 }
 
-func (e *OpError) Error() string { return e.Op.String() + " " + e.Path + ": " + e.Err.Error() }
+func (e *OpError) Error() string {
+	if e.Path == "" {
+		return e.Op.String() + ": " + e.Err.Error()
+	}
+	return e.Op.String() + " " + e.Path + ": " + e.Err.Error()
+}
 
 // Unwrap gives errors.Is the Code.
 func (e *OpError) Unwrap() error { return e.Err }

@@ -319,7 +319,8 @@ func (r *GetChildren2Response) Decode(d *Decoder) {
 }
 
 // ReconfigRequest is the record of reconfig: either joining and leaving, or the
-// whole list. Null strings read as "".
+// whole list. Null strings read as "", and "" is written as null: a list of
+// new members that is not null, if empty, replaces all.
 type ReconfigRequest struct {
 	Joining, Leaving, NewMembers string
 	ConfigID                     int64
@@ -327,9 +328,9 @@ type ReconfigRequest struct {
 
 // Append implements Record.
 func (r *ReconfigRequest) Append(b []byte) []byte {
-	b = AppendString(b, r.Joining)
-	b = AppendString(b, r.Leaving)
-	b = AppendString(b, r.NewMembers)
+	b = appendNullString(b, r.Joining)
+	b = appendNullString(b, r.Leaving)
+	b = appendNullString(b, r.NewMembers)
 	return AppendLong(b, r.ConfigID)
 }
 

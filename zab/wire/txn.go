@@ -91,7 +91,9 @@ func (t *Txn) Decode(d *Decoder) {
 	}
 	t.Body.Decode(d)
 	if d.Err() == nil && d.Len() >= 12 {
-		t.Digest = Digest{Version: d.Int(), Tree: uint64(d.Long())}
+		if t.Digest = (Digest{Version: d.Int(), Tree: uint64(d.Long())}); t.Digest.Version == 0 {
+			t.Digest = Digest{}
+		}
 	}
 }
 
