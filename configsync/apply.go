@@ -531,6 +531,9 @@ func (t *target) install(dir directory, changes []change, gone []removal) error 
 	if restored > 0 {
 		t.noteRestored(now)
 	}
+	if t.dirsChanged != nil {
+		t.dirsChanged() // a directory may be another one now under the same name
+	}
 	t.statusMu.Lock()
 	t.status.Writes += uint64(written)
 	t.status.Restores += uint64(restored)

@@ -460,6 +460,26 @@ func TestEditsAreUndone(t *testing.T) {
 	})
 }
 
+func TestEditsAreUndoneWhileReadsFail(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.tree.put("/c", "1")
+		w.start(Target{From: "/c", To: "a"})
+		w.rest()
+		w.tree.with(func() { w.tree.fail = wire.ErrConnectionLoss })
+		w.tree.put("/c", "2")
+		w.rest()
+		w.tree.state(wire.StateDisconnected)
+		w.rest()
+		w.write("a", "edited")
+		w.sleep(time.Minute)
+		w.want("a=1")
+		w.tree.with(func() { w.tree.fail = nil })
+		w.tree.state(wire.StateSyncConnected)
+		w.rest()
+		w.want("a=2")
+	})
+}
+
 func TestTwoWhoFightOverAFileDoNotBurnTheHost(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.tree.put("/c", "1")

@@ -84,6 +84,9 @@ func FuzzTreeStaysBeneath(f *testing.F) {
 	f.Add("../outside", "a/../../outside", "dir/x")
 	f.Add("abs", "up", "link")
 	f.Fuzz(func(t *testing.T, a, b, c string) {
+		if len(a)+len(b)+len(c) > 4000 {
+			return // all the parents of such names only take time
+		}
 		base := t.TempDir()
 		root := filepath.Join(base, "root")
 		outside := filepath.Join(base, "outside")

@@ -56,7 +56,7 @@ func (s *source) rel(p string) (rel string, ok bool) {
 func (s *source) readAll(ctx context.Context) error {
 	// A server may be behind the one that was read from before, and it must not
 	// look as if znodes had been deleted.
-	if err := s.client.Sync(ctx, s.tc.From); err != nil {
+	if err := s.sync(ctx); err != nil {
 		return err
 	}
 	next := &source{client: s.client, tc: s.tc, nodes: map[string]*node{}}
@@ -86,6 +86,12 @@ func (s *source) readAll(ctx context.Context) error {
 	}
 	s.nodes, s.parent = next.nodes, next.parent
 	return nil
+}
+
+func (s *source) sync(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return s.client.Sync(ctx, s.tc.From)
 }
 
 // An answer is what was read of one znode; node is nil if it does not exist.
@@ -141,6 +147,9 @@ func (t *Target) within(nodes int, bytes int64) error {
 // read reads one znode and, if wanted, the names of its children. err is a
 // reason to try again; what is wrong with the znode for good is in the node.
 func (s *source) read(ctx context.Context, rel string, children bool) (answer, error) {
+	// While it waits for a connection, edits of files go unseen.
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	a := answer{rel: rel}
 	data, st, err := s.client.Get(ctx, s.abs(rel))
 	switch {
@@ -228,6 +237,8 @@ func (s *source) witness(ctx context.Context) error {
 	if s.nodes[""] != nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	up := path.Dir(s.tc.From)
 	_, st, err := s.client.Get(ctx, up)
 	switch {

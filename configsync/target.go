@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	readTimeout   = 30 * time.Second // of one round of reads: then the connection is as good as gone
+	readTimeout   = 5 * time.Second // of one read: then the connection is as good as gone
 	retryMin      = 200 * time.Millisecond
 	retryMax      = time.Minute
 	resyncEvery   = 10 * time.Minute // everything is read again that often, in case an event was lost
@@ -262,10 +262,8 @@ func (t *target) pace(wait time.Duration) time.Duration {
 // work reads and writes what is due; again says that it has to be tried again.
 func (t *target) work(ctx context.Context, r *round) (wait time.Duration, again bool) {
 	r.first = time.Time{}
-	if r.full || len(r.dirty) > 0 {
-		if !t.connected {
-			return 0, false // the next connection brings everything
-		}
+	switch {
+	case t.connected && (r.full || len(r.dirty) > 0):
 		if err := t.read(ctx, r); err != nil {
 			r.full = true
 			if ctx.Err() != nil {
@@ -276,8 +274,9 @@ func (t *target) work(ctx context.Context, r *round) (wait time.Duration, again 
 		}
 		r.full = false
 		clear(r.dirty)
-	} else if !r.apply || !t.known {
-		r.apply = false
+	case !r.apply || !t.known:
+		// Nothing to do, or nothing that can be done before the next connection,
+		// which brings everything.
 		return 0, false
 	}
 	err := t.apply(ctx)
@@ -296,8 +295,6 @@ func (r *round) retry() time.Duration {
 }
 
 func (t *target) read(ctx context.Context, r *round) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
 	var err error
 	if r.full {
 		err = t.src.readAll(ctx)
