@@ -225,7 +225,7 @@ func registrationsCommand() *cobra.Command {
 				w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 				fmt.Fprintln(w, "ID\tSERVICE\tADDRESS\tSTATE\tSOURCE\tREMARK")
 				for _, r := range list.Registrations {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Service, net.JoinHostPort(r.Host, strconv.Itoa(r.Port)),
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Service, net.JoinHostPort(orDash(r.Host), strconv.Itoa(r.Port)),
 						r.State, r.Source, remark(r))
 				}
 				w.Flush()

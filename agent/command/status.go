@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -13,15 +14,17 @@ import (
 )
 
 func statusCommand() *cobra.Command {
-	return addHTTPFlag(&cobra.Command{
+	var wait time.Duration
+	cmd := addHTTPFlag(&cobra.Command{
 		Use:   "status",
 		Short: "Say how the agent is",
 		Long: `status prints one line for each part of the agent of this host. The exit
-status is 1 if the agent is not ready, or not there.`,
+status is 1 if the agent is not ready, or not there. With -wait it asks again
+until the agent is ready, as long as that may take.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var st api.Status
-			if err := ask(cmd, "GET", "/v1/status", nil, &st); err != nil {
+			st, err := askStatus(cmd, wait)
+			if err != nil {
 				return err
 			}
 			if err := show(cmd, st, func(w io.Writer) { printStatus(w, st) }); err != nil {
@@ -33,6 +36,30 @@ status is 1 if the agent is not ready, or not there.`,
 			return nil
 		},
 	})
+	cmd.Flags().DurationVar(&wait, "wait", 0, "wait so long for a ready agent")
+	return cmd
+}
+
+// askStatus asks until the agent is ready or wait has passed.
+func askStatus(cmd *cobra.Command, wait time.Duration) (st api.Status, err error) {
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		st = api.Status{}
+		err = ask(cmd, "GET", "/v1/status", nil, &st)
+		if err == nil && st.Ready || wait == 0 {
+			return st, err
+		}
+		select {
+		case <-tick.C:
+		case <-timeout.C:
+			return st, err
+		case <-cmd.Context().Done():
+			return st, context.Cause(cmd.Context())
+		}
+	}
 }
 
 func printStatus(out io.Writer, st api.Status) {

@@ -60,6 +60,7 @@ type Shell struct {
 	mu           sync.Mutex // guards out, errs and what follows; leaf
 	out, errs    io.Writer
 	printWatches bool
+	ending       bool         // the session is closed by nobody's command
 	last         client.Event // of a znode: one change may come over several watches
 }
 
@@ -108,7 +109,7 @@ func New(cfg Config) *Shell {
 // Run connects and runs one command, args, or if there is none reads commands
 // until quit or the end of the input. It returns the outcome of the last one.
 func (s *Shell) Run(ctx context.Context, args []string) error {
-	defer s.disconnect()
+	defer s.end()
 	if len(args) == 0 {
 		return s.interact(ctx)
 	}
@@ -116,8 +117,16 @@ func (s *Shell) Run(ctx context.Context, args []string) error {
 	if v, ok := verbs[args[0]]; !ok || v.local {
 		return s.exec(ctx, args)
 	}
-	s.connect(ctx, s.cfg.Server)
+	s.begin(ctx)
 	return s.exec(ctx, args)
+}
+
+// begin makes the first connection, which zkCli announces.
+func (s *Shell) begin(ctx context.Context) {
+	if !s.cfg.JSON {
+		s.printf("Connecting to %s\n", s.cfg.Server)
+	}
+	s.connect(ctx, s.cfg.Server)
 }
 
 func (s *Shell) interact(ctx context.Context) error {
@@ -125,7 +134,7 @@ func (s *Shell) interact(ctx context.Context) error {
 	if isFile && isTerminal(in) && !s.cfg.JSON {
 		return s.runTerminal(ctx, in)
 	}
-	s.connect(ctx, s.cfg.Server)
+	s.begin(ctx)
 	if !s.cfg.JSON {
 		s.printf("Welcome to ZooKeeper!\n")
 	}
@@ -214,9 +223,6 @@ func (s *Shell) connect(ctx context.Context, server string) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		}
 	}
-	if !s.cfg.JSON {
-		s.printf("Connecting to %s\n", server)
-	}
 	c, err := client.New(client.Config{
 		Servers: server, SessionTimeout: s.cfg.Timeout, ReadOnly: s.cfg.ReadOnly,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
@@ -283,6 +289,15 @@ func (s *Shell) waitConnected(ctx context.Context, c *call) error {
 	}
 }
 
+// end closes the session silently: zkCli leaves it open at the end of its input,
+// and scripts take the last line for the result.
+func (s *Shell) end() {
+	s.mu.Lock()
+	s.ending = true
+	s.mu.Unlock()
+	s.disconnect()
+}
+
 // disconnect closes the session, if there is one, and waits for the goroutines.
 func (s *Shell) disconnect() {
 	if s.link == nil || s.link.client == nil || s.link.closed {
@@ -326,7 +341,7 @@ func (s *Shell) prompt() string {
 func (s *Shell) event(e client.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.printWatches {
+	if !s.printWatches || s.ending && e.Type == wire.EventNone {
 		return
 	}
 	path, zxid := e.Path, int64(e.Zxid)

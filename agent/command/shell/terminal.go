@@ -46,7 +46,7 @@ func (s *Shell) runTerminal(ctx context.Context, in *os.File) error {
 		s.out, s.errs = s.cfg.Stdout, s.cfg.Stderr
 		s.mu.Unlock()
 	}()
-	s.connect(ctx, s.cfg.Server)
+	s.begin(ctx)
 	s.printf("Welcome to ZooKeeper!\n")
 	for !s.quit && ctx.Err() == nil {
 		screen.SetPrompt(s.prompt())
@@ -62,7 +62,7 @@ func (s *Shell) runTerminal(ctx context.Context, in *os.File) error {
 			err = s.Line(ctx, line)
 		}
 	}
-	s.disconnect() // while the terminal can still print the event
+	s.end() // while the terminal can still print what comes
 	return err
 }
 
