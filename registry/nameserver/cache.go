@@ -45,11 +45,16 @@ func (c *cache) get(key []byte) *answer {
 	return a
 }
 
+// put keeps a unless there is an answer of a later generation: a slow worker
+// must not bring back what others have seen go.
 func (c *cache) put(key []byte, a *answer) {
 	s := c.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.m[string(key)]; old != nil {
+		if old.gen.Load() > a.gen.Load() {
+			return
+		}
 		s.bytes -= old.size()
 	}
 	if s.bytes += a.size(); s.bytes > shardBytes {
