@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/wire"
@@ -172,17 +174,32 @@ func BenchmarkRead(b *testing.B) {
 	})
 }
 
+// timedLock notes how long it is held.
+type timedLock struct {
+	sync.Mutex
+	since time.Time
+	held  []time.Duration
+}
+
+func (l *timedLock) Lock()   { l.Mutex.Lock(); l.since = time.Now() }
+func (l *timedLock) Unlock() { l.held = append(l.held, time.Since(l.since)); l.Mutex.Unlock() }
+
+// BenchmarkWalk reports how long a walk holds the lock at a time, besides its
+// speed.
 func BenchmarkWalk(b *testing.B) {
 	tr := plant(1_000_000, 1000)
-	var mu sync.RWMutex
 	b.ReportAllocs()
+	var lock timedLock
 	for b.Loop() {
 		size := 0
-		if err := tr.Freeze().Walk(mu.RLocker(), func(chunk []byte) error { size += len(chunk); return nil }); err != nil {
+		if err := tr.Freeze().Walk(&lock, func(chunk []byte) error { size += len(chunk); return nil }); err != nil {
 			b.Fatal(err)
 		}
 		b.SetBytes(int64(size))
 	}
+	slices.Sort(lock.held)
+	b.ReportMetric(float64(lock.held[len(lock.held)/2].Microseconds()), "µs-held-p50")
+	b.ReportMetric(float64(lock.held[len(lock.held)*99/100].Microseconds()), "µs-held-p99")
 }
 
 func TestReadsAndWritesAllocateNoMoreThanTheTreeKeeps(t *testing.T) {

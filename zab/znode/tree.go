@@ -442,11 +442,13 @@ func (t *Tree) EphemeralOwners() []zab.SessionID {
 }
 
 // Orphans lists the owners of ephemeral znodes that are not sessions. There are
-// none unless a snapshot of another server is broken; the leader closes them.
+// none unless a snapshot of another server is broken; the leader closes them, by
+// transactions. Znodes with a TTL are not among them even while ExtendedTypes is
+// off by mistake, and they look like ephemeral ones.
 func (t *Tree) Orphans() []zab.SessionID {
 	var ids []zab.SessionID
 	for id := range t.ephemerals {
-		if _, ok := t.sessions[id]; !ok {
+		if _, ok := t.sessions[id]; !ok && uint64(id)>>56 != 0xff {
 			ids = append(ids, id)
 		}
 	}
