@@ -420,13 +420,7 @@ func (s *Server) snapshotDone(err error) {
 }
 
 func (s *Server) purge() {
-	p, ok := any(s.store).(interface {
-		Purge(int) ([]string, error)
-	})
-	if !ok {
-		return
-	}
-	gone, err := p.Purge(s.cfg.SnapRetain)
+	gone, err := s.store.Purge(s.cfg.SnapRetain)
 	if err != nil {
 		s.log.Warn("purge", "err", err)
 	} else if len(gone) > 0 {

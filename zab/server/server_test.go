@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -99,5 +100,59 @@ func TestServerKeepsWhatItAcknowledged(t *testing.T) {
 	data, stat, err := c.Get(ctx, "/a")
 	if err != nil || string(data) != "two" || stat.Version != 1 || stat.NumChildren != 200 {
 		t.Errorf("get /a: %q %+v %v", data, stat, err)
+	}
+}
+
+// TestSnapshotsUnderLoadAreExact takes snapshots while writes go on, and expects
+// a restart to find the same tree, from the newest snapshot and the log behind it.
+func TestSnapshotsUnderLoadAreExact(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	many := func(c *Config) { c.Storage.SnapCount, c.Storage.NoForceSync = 300, true }
+	s, stop := start(t, dir, many)
+	c := connect(t, s, nil)
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 400 {
+				path := fmt.Sprintf("/n%d-%d", w, i%50)
+				var err error
+				switch {
+				case i < 50:
+					_, _, err = c.Create(ctx, path, []byte(path), nil, wire.Persistent)
+				case i%3 == 0:
+					_, err = c.Set(ctx, path, fmt.Appendf(nil, "%d", i), -1)
+				case i%3 == 1:
+					_, _, err = c.Create(ctx, path+"/x", nil, nil, wire.EphemeralSequential)
+				default:
+					err = c.Delete(ctx, path+"/none", -1)
+					if errors.Is(err, wire.ErrNoNode) {
+						err = nil
+					}
+				}
+				if err != nil {
+					t.Errorf("%s: %v", path, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if _, _, err := s.Snapshot(ctx); err != nil && !strings.Contains(err.Error(), "another snapshot") {
+		t.Errorf("snapshot: %v", err)
+	}
+	if n := s.Stats().Snapshots.Load(); n < 2 {
+		t.Errorf("%d snapshots, want several", n)
+	}
+	if n := s.Stats().DigestMismatches.Load(); n != 0 {
+		t.Errorf("%d digest mismatches", n)
+	}
+	before := s.State()
+	stop()
+	s, _ = start(t, dir, many)
+	after := s.State()
+	if after.LastZxid != before.LastZxid || after.Digest != before.Digest || after.Ephemerals != before.Ephemerals || after.Znodes != before.Znodes {
+		t.Errorf("after a restart %+v, before %+v", after, before)
 	}
 }

@@ -71,10 +71,11 @@ func (s *Server) LogDir() string { return cmp.Or(s.cfg.Storage.LogDir, s.cfg.Sto
 
 // DiskSizes returns the bytes of the snapshots and of the log files.
 func (s *Server) DiskSizes() (data, logs int64) {
-	if p, ok := any(s.store).(interface{ Sizes() (int64, int64) }); ok {
-		return p.Sizes()
+	data, logs, err := s.store.Sizes()
+	if err != nil {
+		s.log.Warn("size of the data directory", "err", err)
 	}
-	return 0, 0
+	return data, logs
 }
 
 // ZxidDigest is the digest of the tree after a transaction.
