@@ -569,7 +569,7 @@ func (w *world) apply(n int) {
 }
 
 func TestTreeAgainstAModel(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(25) {
 		w := newWorld(t, seed)
 		ahead := 1 + w.ops.rng.IntN(30)
 		for range 1500 {
