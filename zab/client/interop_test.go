@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -277,5 +280,100 @@ func TestApacheServerRestart(t *testing.T) {
 	last := runClient(t, Config{Servers: zk.Addr, Session: &stored})
 	if _, found, err := last.Exists(ctx, "/e"); found || err != nil || last.Session().ID == stored.ID {
 		t.Errorf("after closing the session: found %v, %v, session %v", found, err, last.Session())
+	}
+}
+
+// TestApacheServerOverABadNetwork counts in znodes from many goroutines while
+// connections break all the time: no set is lost, none is done twice, nobody
+// hangs, and watches see the last state.
+func TestApacheServerOverABadNetwork(t *testing.T) {
+	zk := apachetest.Start(t, interopPort+2)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := runClient(t, Config{
+		Servers: zk.Addr, SessionTimeout: 10 * time.Second, MaxBackoff: 50 * time.Millisecond,
+		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			nc, err := dialTCP(ctx, addr)
+			if err == nil { // the connection breaks at any byte
+				time.AfterFunc(rand.N(300*time.Millisecond), func() { nc.Close() })
+			}
+			return nc, err
+		},
+	})
+	all, err := c.AddWatch(ctx, "/", wire.WatchPersistentRecursive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	const workers, rounds = 16, 150
+	var losses atomic.Int32
+	for g := range workers {
+		wg.Go(func() {
+			path := fmt.Sprintf("/n%d", g)
+			for {
+				_, _, err := c.Create(ctx, path, nil, nil, wire.Ephemeral)
+				if err == nil || errors.Is(err, wire.ErrNodeExists) {
+					break
+				}
+				if !errors.Is(err, wire.ErrConnectionLoss) {
+					t.Errorf("create: %v", err)
+					return
+				}
+			}
+			for version := int32(0); version < rounds; {
+				_, stat, fired, err := c.GetW(ctx, path)
+				if err != nil {
+					t.Errorf("get: %v", err)
+					return
+				}
+				if stat.Version != version && stat.Version != version+1 {
+					t.Errorf("%s: version %d, want %d or one more", path, stat.Version, version)
+					return
+				}
+				if stat.Version == version+1 {
+					version++ // the set that we do not know of was done
+					continue
+				}
+				_, err = c.Set(ctx, path, nil, version)
+				switch {
+				case err == nil:
+					version++
+					select {
+					case e := <-fired:
+						if e.Type != wire.EventNodeDataChanged {
+							t.Errorf("%s: event %+v", path, e)
+						}
+					case <-ctx.Done():
+						t.Errorf("%s: no event after the set to version %d", path, version)
+						return
+					}
+				case errors.Is(err, wire.ErrConnectionLoss):
+					losses.Add(1)
+				default:
+					t.Errorf("set: %v", err)
+					return
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	events, gaps := 0, 0
+	for waiting := true; waiting; {
+		select {
+		case e := <-all.Events():
+			if events++; e.Type == wire.EventNone && e.State == wire.StateSyncConnected {
+				gaps++
+			}
+		case <-done:
+			waiting = false
+		}
+	}
+	if losses.Load() == 0 || gaps == 0 {
+		t.Errorf("%d lost sets, %d gaps: the network was too good", losses.Load(), gaps)
+	}
+	t.Logf("%d lost sets, %d events, %d gaps", losses.Load(), events, gaps)
+	if n := len(c.slots); n != 0 {
+		t.Errorf("%d slots are still taken", n)
 	}
 }
