@@ -97,6 +97,12 @@ func (h *history) batch(n int) error {
 	var txn wire.Txn
 	var res znode.Result
 	for range n {
+		data := make([]byte, h.rng.IntN(1500))
+		if h.rng.IntN(2) == 0 { // zeros could be mistaken for what was never written
+			for i := range data {
+				data[i] = byte(h.rng.Uint32())
+			}
+		}
 		z := h.zxid + 1
 		if h.current[0] > z.Epoch() {
 			z = zab.NewZxid(h.current[0], 1)
@@ -104,7 +110,7 @@ func (h *history) batch(n int) error {
 		txn = wire.Txn{
 			Header: wire.TxnHeader{Zxid: z, TimeMs: int64(z), Type: wire.OpCreate},
 			Body: &wire.CreateTxn{Type: wire.OpCreate, Path: fmt.Sprintf("/%x", uint64(z)), ACL: wire.OpenACL(),
-				Data: make([]byte, h.rng.IntN(1500)), ParentCversion: int32(z)},
+				Data: data, ParentCversion: int32(z)},
 		}
 		h.tree.Apply(&txn, &res)
 		h.digest[z] = h.tree.Digest()

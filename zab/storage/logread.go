@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -32,26 +33,27 @@ type logReader struct {
 	r, w int // buf[r:w] has been read from the file and not been returned yet
 }
 
-// newLogReader checks the header. A header that is not whole, with nothing but
-// zeros in it, gives io.EOF: the log was being made when its writer died.
+// newLogReader checks the header. One that is not whole gives io.EOF: the log
+// was being made when its writer died, unless entries follow.
 func newLogReader(f io.ReaderAt, size int64) (*logReader, error) {
 	l := &logReader{f: f, size: size}
 	if err := l.fill(headerSize); err != nil {
 		return nil, err
 	}
-	h := l.buf[l.r:l.w]
-	if len(h) < headerSize {
-		if allZero(h) {
+	h := l.buf[l.r:min(l.w, headerSize)]
+	good := appendHeader(make([]byte, 0, headerSize), logMagic, 0)
+	if !bytes.Equal(h[:min(8, len(h))], good[:8]) { // the rest, a database id, means nothing
+		n := 0
+		for n < len(h) && h[n] == good[n] {
+			n++
+		}
+		if allZero(h[n:]) {
 			return nil, io.EOF
 		}
-		return nil, &badEntry{0, fmt.Sprintf("header of %d bytes, need %d", len(h), headerSize)}
-	}
-	h = h[:headerSize]
-	if allZero(h) {
-		return nil, io.EOF
-	}
-	if m, v := binary.BigEndian.Uint32(h), binary.BigEndian.Uint32(h[4:]); m != logMagic || v != version {
 		return nil, &badEntry{0, fmt.Sprintf("header %x is not that of a transaction log", h)}
+	}
+	if len(h) < headerSize {
+		return nil, io.EOF
 	}
 	l.r += headerSize
 	return l, nil
@@ -234,7 +236,8 @@ func findEntry(b []byte, off int64, last zab.Zxid) int64 {
 // file of size bytes, used of them up to the last that is not zero) shows a
 // sector that was never written.
 func isTorn(b []byte, off int64, used int, size int64) bool {
-	end := used // where the entry should end, as far as is known
+	// Where the entry should end, as far as is known.
+	end := max(used, entryExtra+txnMin)
 	if used >= entryHeader {
 		sum, n := binary.BigEndian.Uint64(b), int64(int32(binary.BigEndian.Uint32(b[8:])))
 		if n >= txnMin && n <= maxRecord {
@@ -242,15 +245,13 @@ func isTorn(b []byte, off int64, used int, size int64) bool {
 				uint64(adler32.Checksum(b[entryHeader:used-1])) == sum {
 				return false // whole but for its length: no unfinished write does that
 			}
-			if off+entryExtra+n > size {
-				// Bytes up to the end of the file, not zeros: the file was growing.
-				return size-off-int64(used) < sector
-			}
-			end = int(min(entryExtra+n, int64(len(b))))
+			end = entryExtra + int(n)
 		}
-	} else if off+int64(used) == size {
-		return true
 	}
+	if off+int64(end) > size && size-off-int64(used) < sector {
+		return true // bytes up to the end of the file: it was growing
+	}
+	end = min(end, len(b))
 	// The parts of the sectors that the entry should fill.
 	for i := 0; i < end; {
 		j := min(end, i+int(sector-(off+int64(i))%sector))

@@ -226,10 +226,8 @@ func (r *restorer) isEmptyLog(l logFile) (bool, error) {
 	}
 	defer f.Close()
 	rd, err := newLogReader(f, l.size)
-	at := int64(headerSize)
 	switch {
 	case err == io.EOF:
-		at = 0
 	case err == nil:
 		if _, _, err := rd.next(); err != io.EOF {
 			return false, nil // an entry, or damage that replay describes
@@ -237,11 +235,11 @@ func (r *restorer) isEmptyLog(l logFile) (bool, error) {
 	default:
 		return false, nil
 	}
-	end, err := lastNonZero(f, at, l.size)
+	end, err := lastNonZero(f, headerSize, l.size)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", path, err)
 	}
-	return end == at, nil
+	return end == headerSize, nil
 }
 
 // loadSnapshot builds the tree from the newest snapshot that can be read.
@@ -418,7 +416,11 @@ func (r *restorer) check() error {
 		}
 	}
 	if r.mark.seq != 0 && r.last < r.mark.zxid {
-		return &DamageError{File: filepath.Join(s.logDir, logName(r.mark.log)), Offset: r.logEnd, Last: r.last,
+		off := int64(-1)
+		if n := len(r.files.logs); n > 0 && r.files.logs[n-1].zxid == r.mark.log {
+			off = r.logEnd
+		}
+		return &DamageError{File: filepath.Join(s.logDir, logName(r.mark.log)), Offset: off, Last: r.last,
 			Reason: fmt.Sprintf("the history ends here, but %v had been synced (at byte %d of %s)", r.mark.zxid, r.mark.offset, logName(r.mark.log)),
 			Hint:   hintCut}
 	}

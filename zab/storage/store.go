@@ -152,6 +152,7 @@ type Store struct {
 	rollAtTxns   int64
 	rollAtBytes  int64
 	markSynced   time.Time
+	closed       bool
 
 	synced atomic.Int64 // zxid
 	logEnd atomic.Int64 // offset behind the last safe entry of the log
@@ -347,8 +348,12 @@ func (s *Store) failed() error {
 func (s *Store) Err() error { return s.failed() }
 
 // Close syncs what was appended and releases the directories. After a failure
-// it only releases.
+// it only releases. A second Close does nothing.
 func (s *Store) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
 	var err error
 	if s.failed() == nil {
 		if err = s.Roll(); err == nil && s.mark != nil {

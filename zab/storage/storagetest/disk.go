@@ -44,6 +44,7 @@ type Disk struct {
 	failAt   int
 	failErr  error
 	capacity int64
+	badReads map[string]error // by the last part of the name
 }
 
 // NewDisk returns an empty disk whose crashes are decided by the seed.
@@ -150,6 +151,17 @@ func (d *Disk) SetCapacity(bytes int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.capacity = bytes
+}
+
+// FailReads makes reads of files of that name (without directories) fail; nil
+// ends it.
+func (d *Disk) FailReads(base string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.badReads == nil {
+		d.badReads = map[string]error{}
+	}
+	d.badReads[base] = err
 }
 
 // Ops returns how many operations have changed or synced something.
@@ -601,6 +613,9 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	defer f.d.mu.Unlock()
 	if f.d.off || f.boot != f.d.boot {
 		return 0, ErrCrashed
+	}
+	if err := f.d.badReads[filepath.Base(f.name)]; err != nil {
+		return 0, &fs.PathError{Op: "read", Path: f.name, Err: err}
 	}
 	if off >= int64(len(f.in.now)) {
 		return 0, io.EOF

@@ -1,0 +1,4 @@
+package storage
+
+// AppendEntry lets tests make entries that no store would write.
+var AppendEntry = appendEntry
