@@ -34,11 +34,10 @@ func benchPipelined(b *testing.B, inFlight int, frame []byte) {
 	in := bufio.NewReaderSize(nc, 1<<16)
 	buf := make([]byte, 1<<16)
 	recv := func() {
-		var head [4]byte
-		if _, err := io.ReadFull(in, head[:]); err != nil {
+		if _, err := io.ReadFull(in, buf[:4]); err != nil {
 			b.Fatal(err)
 		}
-		n := int(binary.BigEndian.Uint32(head[:]))
+		n := int(binary.BigEndian.Uint32(buf))
 		if _, err := io.ReadFull(in, buf[:n]); err != nil {
 			b.Fatal(err)
 		}

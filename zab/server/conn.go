@@ -52,6 +52,7 @@ type conn struct {
 	watchCount  int
 	hasReadOnly bool
 	stats       connStats
+	decoder     wire.Decoder // of the read that is being answered; here it costs no allocation
 
 	published    atomic.Pointer[sessionState] // sess, for who only looks
 	dirty        bool                         // owned by the driver: listed in Server.dirty

@@ -40,8 +40,8 @@ func (c *conn) answerLocked(xid int32, op wire.Op, body []byte, ids []wire.ID) {
 	h := wire.ReplyHeader{Xid: xid, Zxid: zxid}
 	at := len(c.out)
 	c.out = h.Append(c.out)
-	d := wire.NewAliasDecoder(body)
-	if h.Err = c.answerBodyLocked(op, &d, ids); h.Err != wire.OK {
+	c.decoder = wire.NewAliasDecoder(body)
+	if h.Err = c.answerBodyLocked(op, &c.decoder, ids); h.Err != wire.OK {
 		c.out = h.Append(c.out[:at])
 	}
 	c.endLocked()

@@ -23,10 +23,11 @@ type request struct {
 	prep znode.Request
 	txn  wire.Txn
 
-	// The record of the most frequent writes, so that decoding allocates nothing.
-	create wire.CreateRequest
-	set    wire.SetDataRequest
-	path   wire.PathVersion
+	// What the most frequent writes are decoded with and into: no allocation.
+	decoder wire.Decoder
+	create  wire.CreateRequest
+	set     wire.SetDataRequest
+	path    wire.PathVersion
 }
 
 var requests = sync.Pool{New: func() any { return new(request) }}
@@ -56,7 +57,7 @@ func (r *request) free() {
 // decode fills r.prep. A record that cannot be decoded becomes an error
 // transaction under a zxid of its own, so that nothing later waits behind it.
 func (r *request) decode() {
-	d := wire.NewAliasDecoder(r.frame)
+	r.decoder = wire.NewAliasDecoder(r.frame)
 	r.prep = znode.Request{Session: r.sess.id, Cxid: r.xid, Op: r.op}
 	var body wire.Record
 	switch r.op {
@@ -76,9 +77,9 @@ func (r *request) decode() {
 	case wire.OpCloseSession:
 		return
 	}
-	body.Decode(&d)
+	body.Decode(&r.decoder)
 	m, multi := body.(*wire.MultiRequest)
-	if d.Err() != nil || multi && m.IsRead() {
+	if r.decoder.Err() != nil || multi && m.IsRead() {
 		r.prep.BadBody = wire.ErrMarshalling
 		return
 	}
