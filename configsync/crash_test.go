@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -26,7 +27,7 @@ type crashDisk struct {
 	once    bool
 	dead    bool
 	undo    []undo          // renames and removals whose directory was not synced
-	dirty   map[string]bool // files, by inode, whose bytes were not synced
+	dirty   map[string]bool // files, by path, whose bytes were not synced
 }
 
 // An undo puts a name back as it was.
@@ -52,7 +53,12 @@ func (d *crashDisk) step() error {
 	return nil
 }
 
-func inode(info fs.FileInfo) string { return fmt.Sprint(info.Sys()) }
+// reached reports whether there were that many steps.
+func (d *crashDisk) reached(step int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.steps >= step
+}
 
 // powerCut makes the files as a disk may have them after the power failed.
 func (d *crashDisk) powerCut(t *testing.T, rng *rand.Rand, dirs ...string) {
@@ -264,7 +270,7 @@ func TestFilesAreWholeWhereverTheProcessDies(t *testing.T) {
 				w.disk = crash
 				w.start(target)
 				w.rest()
-				died = crash.dead
+				died = crash.reached(at)
 				what := fmt.Sprintf("step %d, power %v", at, power)
 				checkWhole(t, w.dir, nil, what)
 				w.stop()
@@ -304,7 +310,7 @@ func TestOneFailingStepIsRetried(t *testing.T) {
 			w.rest()
 			w.tree.put("/c/a", version(0, 2))
 			w.sleep(5 * time.Second)
-			failed = crash.steps >= at
+			failed = crash.reached(at)
 			checkWhole(t, w.dir, nil, fmt.Sprint("step ", at))
 			if s := w.m.Status()[0]; s.State != StateCurrent {
 				t.Fatalf("step %d: state %s %s %+v", at, s.State, s.Error, s.Files)
@@ -360,16 +366,15 @@ func TestRandomLife(t *testing.T) {
 					w.start(target)
 				case 2:
 					w.tree.del("/c/" + name)
-				case 3:
+				case 3: // not while a deletion is on its way: that would rightly keep the file
+					w.sleep(5 * time.Second)
 					if _, err := os.Stat(filepath.Join(w.dir, name)); err == nil {
 						w.write(name, version(7, 1_000_000)) // an edit, to be undone
+						w.sleep(2 * time.Minute)
 					}
 				case 4:
-					watches := w.tree.watches
-					w.tree.watches = nil
 					versions[name]++
-					w.tree.put("/c/"+name, version(slices.Index(names, name), versions[name]))
-					w.tree.watches = watches
+					w.tree.unheard(func() { w.tree.put("/c/"+name, version(slices.Index(names, name), versions[name])) })
 				default:
 					versions[name]++
 					w.tree.put("/c/"+name, version(slices.Index(names, name), versions[name]))
@@ -389,17 +394,19 @@ func TestRandomLife(t *testing.T) {
 			w.tree.state(3) // connected: reads all again
 			w.sleep(5 * time.Minute)
 			var want []string
-			for p, n := range w.tree.nodes {
-				if rel, ok := strings.CutPrefix(p, "/c/"); ok && len(n.data) > 0 {
-					want = append(want, rel+"="+string(n.data))
+			w.tree.with(func() {
+				for p, n := range w.tree.nodes {
+					if rel, ok := strings.CutPrefix(p, "/c/"); ok && len(n.data) > 0 {
+						want = append(want, rel+"="+string(n.data))
+					}
 				}
-			}
+			})
 			slices.Sort(want)
 			got := strings.Fields(w.files())
 			slices.Sort(got)
 			if !slices.Equal(got, want) {
 				w.dump()
-				t.Fatalf("seed %d: %d files %.100q, want %d as in the tree %.100q", seed, len(got), got, len(want), want)
+				t.Fatalf("seed %d: %d files %.20q, want %d as in the tree %.20q", seed, len(got), got, len(want), want)
 			}
 		})
 	}
@@ -413,6 +420,93 @@ func TestDigestsAreTold(t *testing.T) {
 		w.rest()
 		if got, want := w.m.Status()[0].Files[0].SHA256, digest(sha256.Sum256([]byte("1"))).String(); got != want {
 			t.Errorf("sha256 %s, want %s", got, want)
+		}
+	})
+}
+
+// busyDisk refuses to rename over files, as bind mounts do.
+type busyDisk struct{ crashDisk }
+
+func (d *busyDisk) open(path string, perm fs.FileMode, mk bool) (directory, error) {
+	dir, err := d.crashDisk.open(path, perm, mk)
+	if err != nil {
+		return nil, err
+	}
+	return busyDirectory{dir}, nil
+}
+
+type busyDirectory struct{ directory }
+
+func (d busyDirectory) rename(from, to string) error {
+	if strings.HasPrefix(from, stagingName) {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: syscall.EBUSY}
+	}
+	return d.directory.rename(from, to)
+}
+
+func TestMountedFilesAreWrittenIntoOnlyWhenTold(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.disk = &busyDisk{}
+		w.write("a", "old")
+		w.tree.put("/c", "longer")
+		w.start(Target{From: "/c", To: "a", Reload: Command{"reload"}})
+		w.rest()
+		w.want("a=old")
+		w.wantState(StateFailing, "mount point")
+		if n := w.cmds.count("reload"); n != 0 {
+			t.Errorf("%d reloads for nothing", n)
+		}
+		w.stop()
+		before := w.inode("a")
+		w.start(Target{From: "/c", To: "a", InPlace: true, Mode: 0o600})
+		w.rest()
+		w.want("a=longer")
+		w.wantState(StateCurrent, "")
+		if s := w.m.Status()[0]; !s.Files[0].InPlace || w.inode("a") != before {
+			t.Errorf("inode %d, was %d; status %+v", w.inode("a"), before, s.Files[0])
+		}
+		if info, _ := os.Stat(w.dir + "/a"); info.Mode() != 0o600 {
+			t.Errorf("mode %v", info.Mode())
+		}
+	})
+}
+
+func (w *world) inode(name string) uint64 {
+	info, err := os.Lstat(filepath.Join(w.dir, name))
+	must(w.t, err)
+	return info.Sys().(*syscall.Stat_t).Ino
+}
+
+func TestOwnerIsGivenBeforeTheName(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	bubble(t, func(w *world) {
+		w.tree.put("/c", "1")
+		w.start(Target{From: "/c", To: "a", Owner: "12345", Group: "54321", Mode: 0o640})
+		w.rest()
+		for _, step := range []string{"written", "given away by somebody", "edited"} {
+			info, err := os.Stat(w.dir + "/a")
+			must(t, err)
+			if uid, gid := owner(info); uid != 12345 || gid != 54321 || info.Mode() != 0o640 {
+				t.Errorf("%s: owner %d:%d, mode %v", step, uid, gid, info.Mode())
+			}
+			if step == "written" {
+				must(t, os.Chown(w.dir+"/a", 1, 1))
+			} else {
+				w.write("a", "edited")
+			}
+			w.sleep(time.Minute)
+		}
+		w.stop()
+		// Without a setting the owner of the file that is there stays.
+		w.start(Target{From: "/c", To: "a"})
+		w.tree.put("/c", "2")
+		w.rest()
+		info, err := os.Stat(w.dir + "/a")
+		must(t, err)
+		if uid, gid := owner(info); uid != 12345 || gid != 54321 || info.Mode() != 0o640 {
+			t.Errorf("owner %d:%d, mode %v; want them kept", uid, gid, info.Mode())
 		}
 	})
 }

@@ -116,6 +116,14 @@ func (f *fakeTree) with(do func()) {
 	do()
 }
 
+// unheard does something of which no event is sent.
+func (f *fakeTree) unheard(do func()) {
+	var watches []*fakeWatch
+	f.with(func() { watches, f.watches = f.watches, nil })
+	do()
+	f.with(func() { f.watches = watches })
+}
+
 func (f *fakeTree) before() error {
 	if f.hook != nil {
 		f.hook()

@@ -207,28 +207,34 @@ func (s *source) refresh(ctx context.Context, dirty map[string]bool) error {
 		}
 		answers = append(answers, parents...)
 	}
+	// The picture changes as a whole, or not at all.
+	next := &source{client: s.client, tc: s.tc, nodes: maps.Clone(s.nodes)}
 	// The gone ones first: what was made again beneath them is among the others.
 	for _, a := range answers {
 		if a.node != nil {
 			continue
 		}
-		maps.DeleteFunc(s.nodes, func(rel string, _ *node) bool {
+		maps.DeleteFunc(next.nodes, func(rel string, _ *node) bool {
 			return rel == a.rel || a.rel == "" || strings.HasPrefix(rel, a.rel+"/")
 		})
 	}
 	for _, a := range answers {
 		if a.node != nil {
-			s.nodes[a.rel] = a.node
+			next.nodes[a.rel] = a.node
 		}
 	}
 	var total int64
-	for _, n := range s.nodes {
+	for _, n := range next.nodes {
 		total += int64(len(n.data))
 	}
-	if err := s.tc.within(len(s.nodes), total); err != nil {
+	if err := s.tc.within(len(next.nodes), total); err != nil {
 		return err
 	}
-	return s.witness(ctx)
+	if err := next.witness(ctx); err != nil {
+		return err
+	}
+	s.nodes, s.parent = next.nodes, next.parent
+	return nil
 }
 
 // witness reads the parent of from if from is missing.
