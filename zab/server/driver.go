@@ -63,6 +63,10 @@ func (s *Server) drive(ctx context.Context) error {
 	containers := time.NewTicker(s.cfg.ContainerInterval)
 	defer containers.Stop()
 	s.lastLoop = s.nanos()
+	s.closeOrphans()
+	if err := s.take(); err != nil {
+		return err
+	}
 	var purge <-chan time.Time
 	if s.cfg.PurgeInterval > 0 {
 		t := time.NewTicker(s.cfg.PurgeInterval)

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"strings"
-
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/watch"
 	"github.com/paddockio/paddock/zab/wire"
@@ -223,7 +221,7 @@ func (c *conn) watchLocked(path string, mode watch.Mode) wire.Code {
 		}
 	}
 	c.srv.watchMu.Lock()
-	c.srv.watches.Add(c, strings.Clone(path), mode)
+	c.srv.watches.Add(c, path, mode)
 	c.srv.watchMu.Unlock()
 	c.watchCount++
 	return wire.OK

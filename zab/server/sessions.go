@@ -39,6 +39,24 @@ func (s *Server) trackLocked(st *sessionState, now int64) {
 	s.tracker.Add(st.id, int32(st.timeout.Milliseconds()), now/1e6)
 }
 
+// closeOrphans proposes to close the sessions that own ephemerals and do not
+// exist, which only a broken snapshot of another server can hold: their znodes
+// go by a transaction, the same on every server.
+func (s *Server) closeOrphans() {
+	for _, id := range s.tree.Orphans() {
+		s.log.Warn("ephemeral znodes of a session that does not exist are removed", "session", id)
+		s.proposeClose(&sessionState{id: id})
+	}
+}
+
+// proposeClose queues a closeSession of the server's own.
+func (s *Server) proposeClose(st *sessionState) {
+	r := newRequest(nil, 0, wire.OpCloseSession, nil, s.nanos())
+	r.write, r.sess = true, st
+	r.prep.Session, r.prep.Op = st.id, wire.OpCloseSession
+	s.own = append(s.own, r)
+}
+
 // openSession begins a session for c; its creation still has to be committed.
 func (s *Server) openSession(c *conn, timeout time.Duration) *sessionState {
 	st := &sessionState{timeout: timeout, conn: c}
@@ -90,10 +108,7 @@ func (s *Server) expireSessions() {
 	for _, st := range due {
 		s.log.Info("session expired", "session", st.id, "timeout", st.timeout)
 		s.stats.SessionsExpired.Add(1)
-		r := newRequest(nil, 0, wire.OpCloseSession, nil, now)
-		r.write, r.sess = true, st
-		r.prep.Session, r.prep.Op = st.id, wire.OpCloseSession
-		s.own = append(s.own, r)
+		s.proposeClose(st)
 	}
 }
 
