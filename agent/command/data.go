@@ -143,7 +143,7 @@ func txnText(op wire.Op, body wire.Record) string {
 	case *wire.PathVersion:
 		return fmt.Sprintf("%s version %d", b.Path, b.Version)
 	case *wire.PathsRecord:
-		return fmt.Sprintf("ephemerals %s", strings.Join(b.Paths, " "))
+		return "ephemerals [" + strings.Join(b.Paths, " ") + "]"
 	case *wire.IntRecord:
 		if op == wire.OpFailed {
 			return wire.Code(b.Value).Error()

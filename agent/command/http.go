@@ -34,19 +34,6 @@ func addHTTPFlag(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// A statusError is a refusal by the agent.
-type statusError struct {
-	status int
-	text   string
-}
-
-func (e *statusError) Error() string { return e.text }
-
-func isNotFound(err error) bool {
-	var se *statusError
-	return errors.As(err, &se) && se.status == http.StatusNotFound
-}
-
 // ask sends one request to the agent and decodes its answer into v, if not nil.
 func ask(cmd *cobra.Command, method, path string, body []byte, v any) error {
 	base, err := cmd.Flags().GetString("http")
@@ -90,7 +77,7 @@ func ask(cmd *cobra.Command, method, path string, body []byte, v any) error {
 		if json.Unmarshal(data, &e) != nil || e.Error == "" {
 			e.Error = fmt.Sprintf("%s %s: %s", method, path, resp.Status)
 		}
-		return &statusError{resp.StatusCode, e.Error}
+		return errors.New(e.Error)
 	case v == nil:
 		return nil
 	}

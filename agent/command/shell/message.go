@@ -76,21 +76,26 @@ func message(err error) string {
 	return text
 }
 
+// said is an error in ZooKeeper's own words.
+type said string
+
+func (e said) Error() string { return string(e) }
+
 // checkPath refuses what cannot be a path, in the words of class PathUtils.
 func checkPath(path string) error {
 	switch {
 	case path == "":
-		return errors.New("Path length must be > 0")
+		return said("Path length must be > 0")
 	case path[0] != '/':
-		return errors.New("Path must start with / character")
+		return said("Path must start with / character")
 	case path == "/":
 		return nil
 	case strings.HasSuffix(path, "/"):
-		return errors.New("Path must not end with / character")
+		return said("Path must not end with / character")
 	}
 	chars := []rune(path)
 	bad := func(reason string, at int) error {
-		return fmt.Errorf("Invalid path string \"%s\" caused by %s @%d", path, reason, at)
+		return said(fmt.Sprintf("Invalid path string \"%s\" caused by %s @%d", path, reason, at))
 	}
 	end := func(i int) bool { return i == len(chars) || chars[i] == '/' }
 	for i := 1; i < len(chars); i++ {

@@ -116,7 +116,7 @@ func setQuota(ctx context.Context, c *call) error {
 	if _, found, err := c.client.Exists(ctx, path); err != nil {
 		return err
 	} else if !found {
-		return fmt.Errorf("%s does not exist.", path)
+		return said(path + " does not exist.")
 	}
 	if err := c.otherQuota(ctx, path); err != nil {
 		return err

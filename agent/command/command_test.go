@@ -1,0 +1,161 @@
+package command_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/signal"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/paddockio/paddock/agent"
+	"github.com/paddockio/paddock/agent/api"
+	"github.com/paddockio/paddock/agent/command"
+	"github.com/paddockio/paddock/agent/services"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected output in testdata")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"paddock": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		p := command.Program{Run: agent.Run, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+		code := p.Main(ctx, os.Args[1:])
+		stop()
+		os.Exit(code)
+	}})
+}
+
+// TestScripts runs the commands end to end: against a fake API, against a plain
+// server that `server start` runs, against a whole agent.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: *update,
+		Setup: func(e *testscript.Env) error {
+			fake := httptest.NewServer(fakeAPI())
+			e.Defer(fake.Close)
+			e.Setenv("FAKE", fake.URL)
+			e.Setenv("TZ", "UTC")
+			for _, name := range []string{"ZK", "HTTP", "DNS", "DEAD"} {
+				e.Setenv(name, freeAddr(t))
+			}
+			_, port, err := net.SplitHostPort(e.Getenv("ZK"))
+			e.Setenv("ZKPORT", port)
+			return err
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"expand": expand, "scrub": scrub,
+		},
+	})
+}
+
+// freeAddr returns an address that nobody listens on just now, on which UDP is
+// free too.
+func freeAddr(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// expand FILE... replaces $VARIABLES in files of the script.
+func expand(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		text := os.Expand(ts.ReadFile(name), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
+	}
+}
+
+// scrub FROM TO copies a text (stdout, stderr, a file) with what differs from run
+// to run replaced: dates, session ids, addresses.
+func scrub(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile(args[0])
+	for _, r := range []struct{ pattern, with string }{
+		{`(Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d \w+ (2\d\d\d)`, "DATE"},
+		{`2\d\d\d-\d\d-\d\dT[0-9:.]+Z`, "DATE"},
+		{`0x[0-9a-f]{13,16}`, "SESSION"},
+		{`127\.0\.0\.1:\d+`, "ADDR"},
+	} {
+		text = regexp.MustCompile(r.pattern).ReplaceAllString(text, r.with)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+}
+
+// fakeAPI answers like an agent with one service.
+func fakeAPI() http.Handler {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	answer := func(w http.ResponseWriter, status int, v any) {
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(v) // a test's client reads it whole
+	}
+	mux := http.NewServeMux()
+	get := func(path string, v any) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, v) })
+	}
+	get("/v1/status", api.Status{
+		Name: "host-1", Version: "v1", PID: 7, StartedAt: at, UptimeMs: 61_000, Ready: true,
+		Zab: &api.ZabStatus{Role: "voter", State: "standalone", ID: 1, ClientAddr: "0.0.0.0:2181", Zxid: "0x5", Epoch: 1,
+			Znodes: 1, Sessions: 2, Connections: 3},
+		Session:  &api.SessionStatus{ID: "0x10000", State: "connected", TimeoutMs: 10_000, Resumed: true},
+		Registry: &api.RegistryStatus{Root: "/dubbo", Services: 1, Instances: 2, Registrations: 3, Passing: 2, AsOf: at, FileErrors: []string{"a.yaml:1: no"}},
+		DNS:      &api.DNSStatus{Listen: "127.0.0.1:8600", Domain: "paddock.", Queries: 4}, ConfigSync: &api.ConfigSyncStatus{Targets: 1, Failing: 1},
+	})
+	get("/notready/v1/status", api.Status{Name: "host-1", NotReady: []string{"no quorum"}})
+	get("/v1/services", api.ServiceList{AsOf: at, Services: []api.ServiceSummary{
+		{Name: "org.apache.demo.Greeter", Instances: 2, Protocols: []string{"dubbo", "tri"}, Versions: []string{"1.0.0"}}}})
+	mux.HandleFunc("GET /v1/services/{name}", func(w http.ResponseWriter, r *http.Request) {
+		s := api.Service{Name: r.PathValue("name"), Live: true}
+		switch r.PathValue("name") {
+		case "a/b":
+			answer(w, 200, s)
+		case "greeter":
+			s.Instances = []api.Instance{
+				{Host: "10.0.0.1", Port: 20880, Protocol: "dubbo", Group: r.FormValue("group"), Weight: 100, Enabled: true, App: "demo"},
+				{Host: "::1", Port: 80, Protocol: "http", Version: "1.0.0"}}
+			answer(w, 200, s)
+		default:
+			answer(w, 404, api.Error{Error: "service " + r.PathValue("name") + " is not known"})
+		}
+	})
+	get("/v1/registrations", api.RegistrationList{Registrations: []api.Registration{
+		{ID: "g:1", Service: "g", Protocol: "dubbo", Host: "10.0.0.1", Port: 1, Source: "g.yaml", State: "critical",
+			Checks: []api.Check{{Name: "tcp a:1", Status: "critical", Output: "refused"}}}}})
+	mux.HandleFunc("PUT /v1/registrations", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		regs, err := services.Parse("body", body)
+		if err != nil {
+			answer(w, 400, api.Error{Error: err.Error()})
+			return
+		}
+		res := api.RegisterResult{}
+		for _, g := range regs {
+			res.IDs = append(res.IDs, g.Name+":1")
+		}
+		answer(w, 200, res)
+	})
+	mux.HandleFunc("DELETE /v1/registrations/{id}", func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.PathValue("id"), "g:") {
+			answer(w, 404, api.Error{Error: "no registration " + r.PathValue("id")})
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	get("/v1/config/status", api.ConfigStatus{Targets: []api.TargetStatus{
+		{Name: "app", From: "/config/app", To: "/etc/app", State: "current", Zxid: "0x9", Files: 2, Bytes: 10, WrittenAt: at},
+		{Name: "web", From: "/config/web", To: "/etc/web", State: "failing", Error: "check: exit status 1"}}})
+	mux.HandleFunc("GET /other/", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") })
+	return mux
+}
