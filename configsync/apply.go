@@ -118,7 +118,12 @@ var errRefused = errors.New("check refused the new contents")
 func (t *target) apply(ctx context.Context) (err error) {
 	p := t.plan()
 	t.lastApply = time.Now()
-	defer func() { t.notes = p.notes }()
+	defer func() {
+		t.notes = p.notes
+		if err == nil {
+			t.forget = false // once, but not used up by a round that came to nothing
+		}
+	}()
 	if len(p.wants) == 0 && len(t.mem.Files) == 0 {
 		return nil
 	}
@@ -136,7 +141,6 @@ func (t *target) apply(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	t.forget = false
 	for name := range t.seen {
 		if _, known := t.mem.Files[name]; !known && p.wants[name] == nil {
 			delete(t.seen, name)
