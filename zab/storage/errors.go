@@ -39,9 +39,16 @@ func (e *DamageError) Error() string {
 // Unwrap returns the cause.
 func (e *DamageError) Unwrap() error { return e.Err }
 
-// ErrFailed is wrapped by every error of a store after its first failed write:
-// what the disk holds is unknown until the files are read again by a new process.
-var ErrFailed = errors.New("the store has failed before")
+// ErrFailed is what errors.Is finds in the first error of a store that is final,
+// and in every later one: what the disk holds is unknown until a new process
+// reads the files.
+var ErrFailed = errors.New("the store has failed")
+
+// failure is a final error.
+type failure struct{ err error }
+
+func (f *failure) Error() string   { return f.err.Error() }
+func (f *failure) Unwrap() []error { return []error{f.err, ErrFailed} }
 
 // ErrEpochUnknown says that an epoch file is missing or unreadable although the
 // store has a history: a promise may have been forgotten.

@@ -330,7 +330,7 @@ func (s *Store) removeTemps() error {
 
 // fail makes err final: every later call returns it. The first one wins.
 func (s *Store) fail(err error) error {
-	err = fmt.Errorf("%w (%w)", err, ErrFailed)
+	err = &failure{err}
 	if s.failure.CompareAndSwap(nil, &err) {
 		s.logger.Error("storage failed; this server must not go on", "err", err)
 	}
