@@ -249,7 +249,11 @@ func TestFilesAreWholeWhereverTheProcessDies(t *testing.T) {
 	for _, power := range []bool{false, true} {
 		rng := rand.New(rand.NewPCG(1, 2))
 		died := true
-		for at := 2; died; at++ { // step 1 is Run's own look at the state directory
+		stride := 1
+		if !power {
+			stride = 3 // a cut of the power is the same and more
+		}
+		for at := 2; died; at += stride { // step 1 is Run's own look at the state directory
 			bubble(t, func(w *world) {
 				t := w.t
 				died = false
@@ -329,7 +333,7 @@ func TestOneFailingStepIsRetried(t *testing.T) {
 // edits, dead processes and power cuts, and looks at every stop whether the
 // files are whole, never went back, and equal the znodes in the end.
 func TestRandomLife(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(5) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		bubble(t, func(w *world) {
 			t := w.t
