@@ -69,8 +69,8 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Session returns the current session; before the first connection, and after
-// CloseSession or an expiry, it has ID 0.
+// Session returns the current session: Config.Session, or one with ID 0, before
+// the first connection; ID 0 also after CloseSession and an expiry.
 func (c *Client) Session() Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()

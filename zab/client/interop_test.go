@@ -384,3 +384,56 @@ func TestApacheServerOverABadNetwork(t *testing.T) {
 		t.Errorf("%d slots are still taken", n)
 	}
 }
+
+// TestApacheEnsembleLosesItsLeader: all connections of all servers end; the
+// session, its ephemeral and its watches go on.
+func TestApacheEnsembleLosesItsLeader(t *testing.T) {
+	servers := apachetest.StartEnsemble(t, interopPort+20, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var addrs []string
+	for _, s := range servers {
+		addrs = append(addrs, s.Addr)
+	}
+	c := runClient(t, Config{Servers: strings.Join(addrs, ","), SessionTimeout: 10 * time.Second})
+	if _, _, err := c.Create(ctx, "/e", nil, nil, wire.Ephemeral); err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.AddWatch(ctx, "/", wire.WatchPersistentRecursive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := c.Session()
+	for _, s := range servers {
+		if strings.Contains(s.Ask("srvr"), "Mode: leader") {
+			s.Stop()
+		}
+	}
+	began := time.Now()
+	for version := int32(0); ; {
+		stat, err := c.Set(ctx, "/e", nil, version)
+		if err == nil && stat.EphemeralOwner != session.ID {
+			t.Errorf("owner %v, want %v", stat.EphemeralOwner, session.ID)
+		}
+		if err == nil || errors.Is(err, wire.ErrBadVersion) { // the lost one was done
+			break
+		}
+		if !errors.Is(err, wire.ErrConnectionLoss) {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("a write took %v after the leader died", time.Since(began))
+	if got := c.Session(); got.ID != session.ID {
+		t.Errorf("session %v, want %v", got, session)
+	}
+	for {
+		select {
+		case e := <-w.Events():
+			if e.Type == wire.EventNodeDataChanged && e.Path == "/e" {
+				return
+			}
+		case <-ctx.Done():
+			t.Fatal("the watch is dead")
+		}
+	}
+}

@@ -52,8 +52,8 @@ var classPath = sync.OnceValues(func() (string, error) {
 	return filepath.Join(lib, "*"), os.WriteFile(filepath.Join(dir, "done"), nil, 0o644)
 })
 
-// A Server is a standalone server with tickTime 500 ms, so that sessions last 1 to
-// 10 s, and with TTL znodes.
+// A Server is a server with tickTime 500 ms, so that sessions last 1 to 10 s, and
+// with TTL znodes.
 type Server struct {
 	Addr string
 	dir  string
@@ -61,28 +61,67 @@ type Server struct {
 	cmd  *exec.Cmd
 }
 
-// Start runs a server on the port until the test ends.
+// Start runs a standalone server on the port until the test ends.
 func Start(t testing.TB, port int) *Server {
 	t.Helper()
-	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), dir: t.TempDir(), t: t}
-	cfg := fmt.Sprintf("tickTime=500\ndataDir=%s\nclientPort=%d\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n"+
-		"admin.enableServer=false\n4lw.commands.whitelist=*\nextendedTypesEnabled=true\n", filepath.Join(s.dir, "data"), port)
-	if err := os.WriteFile(filepath.Join(s.dir, "zoo.cfg"), []byte(cfg), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Stop)
+	s := configure(t, port, "")
 	s.Restart()
 	return s
 }
 
-// Restart runs the server again over the same data.
+// StartEnsemble runs n servers until the test ends. Server i (from 1) takes the
+// ports port+i, port+10+i and port+20+i.
+func StartEnsemble(t testing.TB, port, n int) []*Server {
+	t.Helper()
+	members := "initLimit=20\nsyncLimit=10\n"
+	for i := 1; i <= n; i++ {
+		members += fmt.Sprintf("server.%d=127.0.0.1:%d:%d\n", i, port+10+i, port+20+i)
+	}
+	var all []*Server
+	for i := 1; i <= n; i++ {
+		s := configure(t, port+i, members)
+		if err := os.WriteFile(filepath.Join(s.dir, "data", "myid"), fmt.Append(nil, i), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s.run()
+		all = append(all, s)
+	}
+	for _, s := range all {
+		s.wait()
+	}
+	return all
+}
+
+func configure(t testing.TB, port int, members string) *Server {
+	t.Helper()
+	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), dir: t.TempDir(), t: t}
+	data := filepath.Join(s.dir, "data")
+	cfg := fmt.Sprintf("tickTime=500\ndataDir=%s\nclientPort=%d\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n"+
+		"admin.enableServer=false\n4lw.commands.whitelist=*\nextendedTypesEnabled=true\n%s", data, port, members)
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "zoo.cfg"), []byte(cfg), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Restart runs the server, again, over the same data and waits until it serves.
 func (s *Server) Restart() {
+	s.t.Helper()
+	s.run()
+	s.wait()
+}
+
+func (s *Server) run() {
 	s.t.Helper()
 	cp, err := classPath()
 	if err != nil {
 		s.t.Skipf("no Apache ZooKeeper: %v", err)
 	}
-	out, err := os.Create(filepath.Join(s.dir, "out.log"))
+	out, err := os.Create(s.logFile())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -93,9 +132,15 @@ func (s *Server) Restart() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Skipf("no Apache ZooKeeper: %v", err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(s.Ask("srvr"), "Mode:"); {
+}
+
+func (s *Server) logFile() string { return filepath.Join(s.dir, "out.log") }
+
+func (s *Server) wait() {
+	s.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); !strings.Contains(s.Ask("srvr"), "Mode:"); {
 		if time.Now().After(deadline) {
-			log, _ := os.ReadFile(out.Name())
+			log, _ := os.ReadFile(s.logFile())
 			s.t.Fatalf("Apache ZooKeeper does not serve:\n%s", log)
 		}
 		time.Sleep(50 * time.Millisecond)
