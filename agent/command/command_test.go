@@ -3,6 +3,7 @@ package command_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"net"
@@ -10,7 +11,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,6 +48,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			fake := httptest.NewServer(fakeAPI())
 			e.Defer(fake.Close)
+			e.Defer(func() { killServer(t, filepath.Join(e.WorkDir, "data", "zookeeper_server.pid")) })
 			e.Setenv("FAKE", fake.URL)
 			e.Setenv("TZ", "UTC")
 			for _, name := range []string{"ZK", "HTTP", "DNS", "DEAD"} {
@@ -58,6 +62,22 @@ func TestScripts(t *testing.T) {
 			"expand": expand, "scrub": scrub,
 		},
 	})
+}
+
+// killServer ends the server that a failed script left behind: start puts it into
+// a session of its own, so nobody else would.
+func killServer(t *testing.T, pidFile string) {
+	data, err := os.ReadFile(pidFile)
+	if err != nil {
+		return // the script stopped it
+	}
+	pid, err := strconv.Atoi(string(data))
+	if err != nil || pid <= 1 {
+		return // the script made the file up
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("process %d of %s: %v", pid, pidFile, err)
+	}
 }
 
 // freeAddr returns an address that nobody listens on just now, on which UDP is
