@@ -35,15 +35,15 @@ const (
 	Offline State = "offline"
 )
 
-// A Status is a registration and what became of it.
+// A Status is a registration, with its defaults filled in, and what became of it.
 type Status struct {
 	Registration
 	// Source is who wants it: API, or the Origin of the registration, or else the
 	// source given to Replace.
 	Source string `json:"source"`
 	State  State  `json:"state"`
-	// Path is the znode, as far as one was made.
-	Path string `json:"path,omitempty"`
+	// Path is the znode, as far as one was made. (Registration.Path is that of the URL.)
+	Path string `json:"znode,omitempty"`
 	// Since is when State began.
 	Since time.Time `json:"since"`
 	// Error says why State is not Registered, if an operation failed.
@@ -466,7 +466,7 @@ func (g *registrar) result(e *entry, c *checkState, err error) {
 		return
 	}
 	if e.health != unknown || h == failing {
-		g.log.Info("health changed", "id", e.reg.ID, "state", h.String(), "check", c.check.name(), "err", err)
+		g.log.Info("health changed", "id", e.reg.ID, "state", h.String(), "check", c.check.name(), "output", c.result.Output)
 	}
 	e.health = h
 	e.due = time.Time{}
@@ -491,7 +491,7 @@ func (g *registrar) list() []Status {
 	defer g.mu.Unlock()
 	out := make([]Status, 0, len(g.entries))
 	for _, e := range g.entries {
-		s := Status{Registration: e.reg, Source: cmp.Or(e.reg.Origin, e.source), State: e.state, Path: e.path, Since: e.since}
+		s := Status{Registration: e.reg.filled(g.cfg.Advertise), Source: cmp.Or(e.reg.Origin, e.source), State: e.state, Path: e.path, Since: e.since}
 		if e.err != nil {
 			s.Error = e.err.Error()
 		}
@@ -780,7 +780,11 @@ func (g *registrar) adoptLocked(e *entry, unclaimed map[string][]*Provider) {
 func (g *registrar) setLocked(e *entry, s State, err error) {
 	if e.state != s {
 		e.state, e.since = s, time.Now()
-		g.log.Info("registration", "id", e.reg.ID, "state", s, "path", e.path, "err", err)
+		log := g.log
+		if err != nil {
+			log = log.With("err", err)
+		}
+		log.Info("registration", "id", e.reg.ID, "state", s, "path", e.path)
 	}
 	e.err = err
 }

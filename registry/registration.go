@@ -337,6 +337,20 @@ func (r Registration) withID() Registration {
 	return r
 }
 
+// filled returns r with the defaults of all fields that have one.
+func (r Registration) filled(advertise string) Registration {
+	p := r.node(advertise, time.Time{})
+	r.ID, r.Category, r.Protocol, r.Address = r.DefaultID(), r.category(), p.Protocol, p.Host
+	r.Path, r.App = p.Path, p.Params.Get("application")
+	for i := range r.Checks {
+		if i == 0 {
+			r.Checks = slices.Clone(r.Checks)
+		}
+		r.Checks[i] = r.Checks[i].withDefaults()
+	}
+	return r
+}
+
 // DefaultID returns the ID, or what it is if none is given.
 func (r Registration) DefaultID() string {
 	if r.ID != "" {

@@ -83,7 +83,7 @@ func TestRegistrationBecomesAnEphemeralZnodeAndAnAnswer(t *testing.T) {
 			t.Errorf("name %q is not as Java writes it: %q", names[0], p.Encode())
 		}
 		s := byID(r.List(), id)
-		if id != greeterID || s.State != Registered || s.Path != greeterDir+"/"+names[0] || s.Source != API {
+		if id != greeterID || s.State != Registered || s.Protocol != "dubbo" || s.Address != "10.0.0.1" || s.Path != greeterDir+"/"+names[0] || s.Source != API {
 			t.Errorf("status of %q: %+v", id, s)
 		}
 		v, ok := r.Lookup("org.demo.Greeter")
