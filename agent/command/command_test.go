@@ -59,7 +59,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"expand": expand, "scrub": scrub,
+			"expand": expand, "scrub": scrub, "keys": keys,
 		},
 	})
 }
@@ -112,6 +112,12 @@ func scrub(ts *testscript.TestScript, _ bool, args []string) {
 		text = regexp.MustCompile(r.pattern).ReplaceAllString(text, r.with)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+}
+
+// keys FILE puts what keys send in place of their names.
+func keys(ts *testscript.TestScript, _ bool, args []string) {
+	text := strings.NewReplacer("<TAB>", "\t", "<BACK>", "\x7f", "<UP>", "\x1b[A", "\n", "\r").Replace(ts.ReadFile(args[0]))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
 // fakeAPI answers like an agent with one service.

@@ -233,13 +233,13 @@ func (z *zkServer) start() error {
 	}
 }
 
-// serving is closed when the client port takes connections, or after a second:
+// serving is closed when the client port takes connections, or after five seconds:
 // a server that replays a long log has started too, as zkServer.sh sees it.
 func (z *zkServer) serving(addr string) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		timeout := time.NewTimer(time.Second)
+		timeout := time.NewTimer(5 * time.Second)
 		defer timeout.Stop()
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
