@@ -523,6 +523,10 @@ func (z *ZooCfg) readMyID() {
 	case err != nil && errors.Is(err, fs.ErrNotExist):
 		z.errs = append(z.errs, &Error{File: file, Key: "myid", Msg: "is required, since servers are listed"})
 		return
+	case err != nil && !z.Quorum():
+		// Debian's package has a text in it that asks for a number.
+		z.Warnings = append(z.Warnings, err.Error()+"; a server alone needs none")
+		return
 	case err != nil:
 		z.errs = append(z.errs, faults(err, file)...)
 		return

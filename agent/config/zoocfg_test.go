@@ -268,6 +268,17 @@ func TestMyID(t *testing.T) {
 	}
 }
 
+func TestAServerAloneNeedsNoMyID(t *testing.T) {
+	dir := t.TempDir()
+	zoo := filepath.Join(dir, "zoo.cfg")
+	mustWrite(t, zoo, "dataDir="+dir+"\nclientPort=2181\n")
+	mustWrite(t, filepath.Join(dir, "myid"), "replace this text\n")
+	c, err := LoadZooCfg(zoo)
+	if err != nil || c.Zab.ID != 0 || len(c.Warnings) != 1 {
+		t.Errorf("id %d, warnings %q, error %v", c.Zab.ID, c.Warnings, err)
+	}
+}
+
 func FuzzZooCfg(f *testing.F) {
 	f.Add("dataDir=/d\nclientPort=2181\nserver.1=a:1:2;3\ngroup.1=1\nweight.1=2\n")
 	f.Add("dynamicConfigFile=x\nserver.1=[::1]:1:2|b:3:4:observer;[::]:1\n4lw.commands.whitelist=*,srvr\n")
