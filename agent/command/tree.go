@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -95,7 +96,8 @@ func configGetCommand() *cobra.Command {
 	return addServerFlag(&cobra.Command{
 		Use:     "get PATH",
 		Short:   "Print the data of a znode",
-		Long:    `get prints the data of a znode, byte for byte. With -o json the stat comes too.`,
+		Long:    `get prints the data of a znode, byte for byte. With -o json the stat comes too,
+and data that is not UTF-8 is in data_base64.`,
 		Example: `    paddock config get app > app.conf`,
 		Args:    nArgs(1, 1, "PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -109,7 +111,10 @@ func configGetCommand() *cobra.Command {
 					return err
 				}
 				v := znodeJSON(p, st)
-				v["data"] = printable(data)
+				if v["data"] = string(data); !utf8.Valid(data) {
+					v["data"] = nil
+					v["data_base64"] = data // which encoding/json encodes
+				}
 				return show(cmd, v, func(w io.Writer) { _, _ = w.Write(data) }) // a reader that went away is no failure
 			})
 		},
