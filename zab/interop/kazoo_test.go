@@ -1,0 +1,123 @@
+//go:build interop
+
+package interop
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/xml"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const kazooVersion = "2.11.0"
+
+// kazooLeftOut are kazoo's tests that do not run, and why. They fail against one
+// Apache server in the same way.
+var kazooLeftOut = map[string]string{
+	"test_update_host_list": "grows its ensemble",
+	"TestReadOnlyMode":      "needs an ensemble without quorum",
+	"TestReconfig":          "needs reconfiguration, off by default",
+	"TestSSLClient":         "needs a TLS port",
+	"SASL":                  "needs a Kerberos realm or a JAAS file",
+	"Eventlet":              "kazoo under another event loop: the same bytes",
+	"Gevent":                "kazoo under another event loop: the same bytes",
+	"eventlet":              "kazoo under another event loop: the same bytes",
+	"TestBuildEnvironment":  "looks at kazoo's own CI",
+}
+
+// virtualenv returns the Python of an environment with kazoo's requirements.
+func virtualenv(t *testing.T) string {
+	t.Helper()
+	need(t, "python3")
+	requirements := filepath.Join("kazoo", "requirements.txt")
+	b, err := os.ReadFile(requirements)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := cacheDir(t, fmt.Sprintf("venv-%x", sha256.Sum256(b))[:13])
+	python, ready := filepath.Join(dir, "bin", "python"), filepath.Join(dir, "ready")
+	if _, err := os.Stat(ready); err == nil {
+		return python
+	}
+	if out, err := exec.Command("python3", "-m", "venv", "--clear", dir).CombinedOutput(); err != nil {
+		missing(t, "python3 -m venv: %v\n%s", err, out)
+	}
+	output(t, exec.Command(python, "-m", "pip", "install", "-q", "-r", requirements))
+	if err := os.WriteFile(ready, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return python
+}
+
+// TestKazooPublishedTests runs the tests that kazoo publishes with itself: its
+// client, and its recipes lock, semaphore, election, queue, counter, party,
+// partitioner, barrier, lease, tree cache, data watch and children watch.
+func TestKazooPublishedTests(t *testing.T) {
+	python := virtualenv(t)
+	dir := t.TempDir()
+	launch := []string{binary, "server", "start-foreground"}
+	if *peer == apache {
+		launch = append([]string{"java"}, apacheServer(t)...)
+	}
+	plugin, err := filepath.Abs("kazoo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var not []string
+	for name := range kazooLeftOut {
+		not = append(not, "not "+name)
+	}
+	report := filepath.Join(dir, "report.xml")
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, python, "-m", "pytest", "-q", "-p", "cluster", "-p", "no:cacheprovider",
+		"--pyargs", "kazoo.tests", "-k", strings.Join(not, " and "), "--junitxml", report)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(),
+		"PYTHONPATH="+plugin, "PYTHONDONTWRITEBYTECODE=1", "ZOOKEEPER_VERSION="+apacheVersion,
+		"INTEROP_SERVER="+strings.Join(launch, "\t"), fmt.Sprintf("INTEROP_PORT=%d", freePort(t)))
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		t.Errorf("kazoo's tests did not end\n%s", tail(out, 4000))
+	}
+	type testcase struct {
+		Class   string `xml:"classname,attr"`
+		Name    string `xml:"name,attr"`
+		Skipped []struct {
+			Message string `xml:"message,attr"`
+		} `xml:"skipped"`
+		Failures []string `xml:"failure"`
+		Errors   []string `xml:"error"`
+	}
+	var suites struct {
+		Cases []testcase `xml:"testsuite>testcase"`
+	}
+	b, rerr := os.ReadFile(report)
+	if rerr != nil {
+		t.Fatalf("%v, %v\n%s", err, rerr, tail(out, 4000))
+	}
+	if err := xml.Unmarshal(b, &suites); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range suites.Cases {
+		t.Run(c.Class+"."+c.Name, func(t *testing.T) {
+			if len(c.Skipped) > 0 {
+				t.Skip(c.Skipped[0].Message)
+			}
+			failures := append(c.Failures, c.Errors...)
+			results.add("kazoo's published tests", kazooVersion, len(failures) == 0)
+			for _, f := range failures {
+				t.Error(string(tail([]byte(f), 3000)))
+			}
+		})
+	}
+	if len(suites.Cases) < 200 {
+		t.Errorf("%d tests ran, there are some 300\n%s", len(suites.Cases), tail(out, 4000))
+	}
+}
