@@ -94,9 +94,9 @@ func withClient(cmd *cobra.Command, f func(ctx context.Context, c *client.Client
 
 func configGetCommand() *cobra.Command {
 	return addServerFlag(&cobra.Command{
-		Use:     "get PATH",
-		Short:   "Print the data of a znode",
-		Long:    `get prints the data of a znode, byte for byte. With -o json the stat comes too,
+		Use:   "get PATH",
+		Short: "Print the data of a znode",
+		Long: `get prints the data of a znode, byte for byte. With -o json the stat comes too,
 and data that is not UTF-8 is in data_base64.`,
 		Example: `    paddock config get app > app.conf`,
 		Args:    nArgs(1, 1, "PATH"),
