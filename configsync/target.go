@@ -21,15 +21,15 @@ const (
 	readTimeout   = 5 * time.Second // of one read: then the connection is as good as gone
 	retryMin      = 200 * time.Millisecond
 	retryMax      = time.Minute
-	resyncEvery   = 10 * time.Minute // everything is read again that often, in case an event was lost
-	debounceMax   = 10               // times Debounce: the longest wait for a source that never rests
-	maxDirty      = 1000             // more changed znodes than that are cheaper read all together
-	paceBurst     = 5                // rounds of writing within paceWindow; more are put off
-	paceWindow    = time.Second
-	editBackoff   = time.Second      // between two restorations; it doubles while somebody keeps editing
-	failingRetry  = 30 * time.Second // files that cannot be written are tried again that often
-	maxWatchDirs  = 512              // directories of one target with a watch for edits; the poll sees the rest
-	maxFileStatus = 1000             // files of one target listed in its status, the worst first
+	resyncEvery   = 10 * time.Minute       // everything is read again that often, in case an event was lost
+	debounceMax   = 10                     // times Debounce: the longest wait for a source that never rests
+	maxDirty      = 1000                   // more changed znodes than that are cheaper read all together
+	paceBurst     = 5                      // rounds of writing within paceWindow; more are put off
+	paceWindow    = 150 * time.Millisecond // so that no change waits longer
+	editBackoff   = time.Second            // between two restorations; it doubles while somebody keeps editing
+	failingRetry  = 30 * time.Second       // files that cannot be written are tried again that often
+	maxWatchDirs  = 512                    // directories of one target with a watch for edits; the poll sees the rest
+	maxFileStatus = 1000                   // files of one target listed in its status, the worst first
 )
 
 // A target keeps one file or directory. All fields without another note belong
