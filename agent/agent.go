@@ -169,7 +169,7 @@ func (a *Agent) openRegistry(dir string) error {
 	}
 	a.parts = append(a.parts, part{"registry", a.registry.Run})
 	if rc.ServicesDir != "" {
-		a.services = services.New(a.registry, services.Config{Dir: rc.ServicesDir, Logger: a.log.With("part", "services")})
+		a.services = services.New(a.registry, services.Config{Dir: rc.ServicesDir, StateDir: filepath.Join(dir, "services"), Logger: a.log.With("part", "services")})
 		a.parts = append(a.parts, part{"services", a.services.Run})
 	}
 	if a.cfg.DNS.Listen == "" {
