@@ -523,7 +523,7 @@ func TestIdentitiesComeBeforeAnythingElse(t *testing.T) {
 			t.Errorf("refused identity: %v", err)
 		}
 		conn = s.welcome(1)
-		get = goGet(t.Context(), c, "/x")
+		goGet(t.Context(), c, "/x")
 		want(conn, "a:1")
 		want(conn, "b:2")
 		conn.request(wire.OpGetData, nil)
