@@ -2,7 +2,6 @@ package storage
 
 import (
 	"fmt"
-	"io"
 	"path/filepath"
 	"sync"
 
@@ -29,7 +28,7 @@ func (s *Store) Install(f *znode.Frozen, lock sync.Locker, epoch zab.Epoch) erro
 		return err
 	}
 	zxid, name := f.Zxid, snapName(f.Zxid, s.cfg.Compression)
-	_, err := s.writeTemp(name, func(w io.Writer) error { return EncodeSnapshot(w, f, lock) }, func() { f.Discard(lock) })
+	_, err := s.writeTemp(name, f, lock, false)
 	if err == nil {
 		// Read back before the rename, which may replace a good file of that name.
 		_, err = loadSnapshotAs(s.fs, filepath.Join(s.snapDir, tempName+name), name, nil)

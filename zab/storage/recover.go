@@ -494,8 +494,8 @@ func (s *Store) startEmpty(r *restorer) error {
 	}
 	name := snapName(0, s.cfg.Compression)
 	f := r.tree.Freeze()
-	digest, lock := f.Digest, noLock{}
-	_, err = s.writeTemp(name, func(w io.Writer) error { return EncodeSnapshot(w, f, lock) }, func() { f.Discard(lock) })
+	digest := f.Digest
+	_, err = s.writeTemp(name, f, noLock{}, false)
 	if err == nil {
 		err = s.publish(name, digest)
 	}

@@ -10,21 +10,25 @@ import (
 	"io"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/wire"
 	"github.com/paddockio/paddock/zab/znode"
 )
 
-// flushEvery is how much of a snapshot is written before it is made safe: the
-// log's sync may have to wait for the disk to take that much.
-const flushEvery = 4 << 20
+// flushEvery is how much of a snapshot is written before it is made safe: a sync
+// of the log may have to wait for the disk to take that much.
+const flushEvery = 256 << 10
 
-// fileWriter is a File as a stream that reaches the disk steadily.
+// fileWriter is a File as a stream that reaches the disk steadily, instead of
+// all at once when it is synced.
 type fileWriter struct {
 	f     File
 	off   int64
 	dirty int64
+	// polite leaves the disk to others for as long as it has been used.
+	polite bool
 }
 
 func (w *fileWriter) Write(b []byte) (int, error) {
@@ -32,11 +36,28 @@ func (w *fileWriter) Write(b []byte) (int, error) {
 	w.off += int64(n)
 	w.dirty += int64(n)
 	if err == nil && w.dirty >= flushEvery {
+		start := time.Now()
+		err = writeBack(w.f, w.off-w.dirty, w.dirty)
 		w.dirty = 0
-		err = w.f.Datasync()
+		if w.polite {
+			time.Sleep(min(time.Since(start), maxPause))
+		}
 	}
 	return n, err
 }
+
+// writeBack sends a part of a file to the disk, without the promise that it is
+// safe there; that is cheaper than Datasync, which has the file system commit
+// its own state for all files.
+func writeBack(f File, off, n int64) error {
+	if f, ok := f.(interface{ WriteBack(off, n int64) error }); ok {
+		return f.WriteBack(off, n)
+	}
+	return f.Datasync()
+}
+
+// maxPause keeps a slow disk from making a snapshot take for ever.
+const maxPause = 50 * time.Millisecond
 
 // snapWriter writes the parts of a snapshot with the checksum over them.
 type snapWriter struct {
@@ -137,9 +158,7 @@ func (s *Store) WriteSnapshot(f *znode.Frozen, lock sync.Locker) (path string, s
 	name := snapName(f.Zxid, s.cfg.Compression)
 	path = filepath.Join(s.snapDir, name)
 	digest := f.Digest
-	size, err = s.writeTemp(name, func(w io.Writer) error {
-		return EncodeSnapshot(w, f, lock)
-	}, func() { f.Discard(lock) })
+	size, err = s.writeTemp(name, f, lock, true)
 	if err != nil {
 		return "", 0, fmt.Errorf("write %s: %w", path, err)
 	}
@@ -149,26 +168,26 @@ func (s *Store) WriteSnapshot(f *znode.Frozen, lock sync.Locker) (path string, s
 	return path, size, nil
 }
 
-// writeTemp writes a snapshot under a temporary name and makes it safe. If the
-// file cannot be made, encode is not called, but discard.
-func (s *Store) writeTemp(name string, encode func(io.Writer) error, discard func()) (size int64, err error) {
+// writeTemp writes a snapshot under a temporary name and makes it safe. It ends
+// the freeze.
+func (s *Store) writeTemp(name string, f *znode.Frozen, lock sync.Locker, polite bool) (size int64, err error) {
 	tmp := filepath.Join(s.snapDir, tempName+name)
-	f, err := s.fs.Create(tmp)
+	file, err := s.fs.Create(tmp)
 	if err != nil {
-		discard()
+		f.Discard(lock)
 		return 0, err
 	}
-	out := &fileWriter{f: f}
+	out := &fileWriter{f: file, polite: polite}
 	if _, c, _ := parseSnapName(name); c == Gzip {
 		z, _ := gzip.NewWriterLevel(out, gzip.BestSpeed)
-		err = errors.Join(encode(z), z.Close())
+		err = errors.Join(EncodeSnapshot(z, f, lock), z.Close())
 	} else {
-		err = encode(out)
+		err = EncodeSnapshot(out, f, lock)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = file.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, file.Close()); err != nil {
 		s.fs.Remove(tmp)
 	}
 	return out.off, err
