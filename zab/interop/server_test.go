@@ -97,6 +97,13 @@ func (s *server) host() string   { return fmt.Sprintf("localhost:%d", s.port) }
 // start runs the process and waits until it serves.
 func (s *server) start(t *testing.T) {
 	t.Helper()
+	s.launch(t)
+	s.awaitServing(t)
+}
+
+// launch runs the process.
+func (s *server) launch(t *testing.T) {
+	t.Helper()
 	if s.kind == apache {
 		s.cmd = exec.Command("java", append(apacheServer(t), s.zooCfg())...)
 	} else {
@@ -116,7 +123,6 @@ func (s *server) start(t *testing.T) {
 	done := make(chan struct{})
 	s.done = done
 	go func(cmd *exec.Cmd) { cmd.Wait(); close(done) }(s.cmd)
-	s.awaitServing(t)
 }
 
 // awaitServing waits until "srvr" tells a mode.

@@ -87,7 +87,7 @@ public final class ProcessCnxnFactory extends ServerCnxnFactory {
     @Override
     public synchronized void start() {
         try {
-            relay = new Relay(address, SharedServer.acquire());
+            relay = new Relay(address, SharedServer.acquire(), () -> zkServer != null && zkServer.isRunning());
         } catch (IOException e) {
             throw new IllegalStateException(e);
         } catch (InterruptedException e) {

@@ -6,16 +6,19 @@ import java.net.ServerSocket;
 import java.net.Socket;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.BooleanSupplier;
 
-/** Hands the bytes of every connection on one port to another and back. */
+/** Hands the bytes of every connection on one port to another and back, while it is serving. */
 final class Relay implements AutoCloseable {
 
     private final ServerSocket listener;
     private final InetSocketAddress target;
+    private final BooleanSupplier serving;
     private final Set<Socket> open = ConcurrentHashMap.newKeySet();
 
-    Relay(InetSocketAddress address, InetSocketAddress target) throws IOException {
+    Relay(InetSocketAddress address, InetSocketAddress target, BooleanSupplier serving) throws IOException {
         this.target = target;
+        this.serving = serving;
         listener = new ServerSocket();
         listener.setReuseAddress(true);
         listener.bind(address);
@@ -29,6 +32,10 @@ final class Relay implements AutoCloseable {
                 client = listener.accept();
             } catch (IOException closed) {
                 return;
+            }
+            if (!serving.getAsBoolean()) {
+                quietClose(client);
+                continue;
             }
             open.add(client);
             try {
