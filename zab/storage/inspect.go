@@ -256,6 +256,7 @@ func (s *Store) verifyLog(l logFile) FileReport {
 // which it returns. It refuses a directory that is in use. An operator decides
 // this, never a server: acknowledged transactions may be lost.
 func Cut(cfg Config) (last zab.Zxid, kept []string, err error) {
+	cfg.NoMark, cfg.NoForceSync = false, false // the mark must not accuse what is cut
 	s, err := Open(cfg)
 	if err != nil {
 		return 0, nil, err

@@ -27,11 +27,10 @@ func (s *Store) Install(f *znode.Frozen, lock sync.Locker, epoch zab.Epoch) erro
 		f.Discard(lock)
 		return err
 	}
-	zxid, name := f.Zxid, snapName(f.Zxid, s.cfg.Compression)
+	zxid, digest, name := f.Zxid, f.Digest, snapName(f.Zxid, s.cfg.Compression)
 	_, err := s.writeTemp(name, f, lock, false)
 	if err == nil {
-		// Read back before the rename, which may replace a good file of that name.
-		_, err = loadSnapshotAs(s.fs, filepath.Join(s.snapDir, tempName+name), name, nil)
+		err = s.readBack(filepath.Join(s.snapDir, tempName+name), name, digest)
 	}
 	if err == nil {
 		err = writeWhole(s.fs, s.snapDir, noteName, fmt.Appendf(nil, "%s %x %d\n", name, uint64(zxid), epoch))

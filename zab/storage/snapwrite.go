@@ -141,8 +141,9 @@ func EncodeSnapshot(w io.Writer, f *znode.Frozen, lock sync.Locker) error {
 	return s.flush()
 }
 
-// WriteSnapshot writes what f has frozen to snapshot.<zxid>, so that a crash at
-// any moment leaves a whole snapshot of that name or none, and reads it back.
+// WriteSnapshot writes what f has frozen to snapshot.<zxid>, reads it back, and
+// only then gives it its name: a crash at any moment leaves a whole snapshot of
+// that name or none.
 // It returns the file and its size. It ends the freeze in any case, and may run
 // while the log is written; only one runs at a time.
 //
@@ -193,24 +194,28 @@ func (s *Store) writeTemp(name string, f *znode.Frozen, lock sync.Locker, polite
 	return out.off, err
 }
 
-// publish gives a temporary file its name and reads it back. If it is not what
-// was written, it is deleted again.
+// publish gives a temporary file its name, after it has been read back: the name
+// may be that of a good file, and must never be that of a bad one.
 func (s *Store) publish(name string, digest wire.Digest) error {
-	path := filepath.Join(s.snapDir, name)
-	if err := s.fs.Rename(filepath.Join(s.snapDir, tempName+name), path); err != nil {
-		s.fs.Remove(filepath.Join(s.snapDir, tempName+name))
+	tmp := filepath.Join(s.snapDir, tempName+name)
+	if err := s.readBack(tmp, name, digest); err != nil {
+		return errors.Join(err, s.fs.Remove(tmp))
+	}
+	if err := s.fs.Rename(tmp, filepath.Join(s.snapDir, name)); err != nil {
+		s.fs.Remove(tmp)
 		return err
 	}
-	if err := s.fs.SyncDir(s.snapDir); err != nil {
-		return err
-	}
-	info, err := s.checkSnapshot(name)
+	return s.fs.SyncDir(s.snapDir)
+}
+
+// readBack reads a file that will have the given name, with all checksums.
+func (s *Store) readBack(path, name string, digest wire.Digest) error {
+	info, err := loadSnapshotAs(s.fs, path, name, nil)
 	if err == nil && digest.Version != 0 && info.Digest != digest {
 		err = fmt.Errorf("digest %x, need %x", info.Digest.Tree, digest.Tree)
 	}
 	if err != nil {
-		rerr := s.fs.Remove(path)
-		return errors.Join(fmt.Errorf("read back: %w", err), rerr)
+		return fmt.Errorf("read back: %w", err)
 	}
 	return nil
 }

@@ -98,6 +98,9 @@ func (c *Config) setDefaults() {
 	c.SnapSizeBytes = orDefault(c.SnapSizeBytes, 4<<30)
 	c.SlowSync = orDefault(c.SlowSync, time.Second)
 	c.MarkInterval = orDefault(c.MarkInterval, time.Second)
+	if c.NoForceSync {
+		c.NoMark = true // it would tell of what is not safe
+	}
 	if c.FS == nil {
 		c.FS = OSFS{}
 	}
