@@ -3,10 +3,13 @@ package admin
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
+	"io"
 	"maps"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -24,127 +27,194 @@ import (
 type command struct {
 	names []string
 	run   func(s *server.Server, r *http.Request) (object, error)
+	flags flags
 }
 
+type flags uint8
+
+const (
+	// changes something, although it is asked for with GET as at Apache: not for a
+	// page of another site.
+	changes flags = 1 << iota
+	// reveals session ids, which are as good as passwords (the session's password
+	// follows from its id), and looks at every session or watch: one at a time, and
+	// for other hosts with an Authorization header only, as a snapshot.
+	reveals
+)
+
 var commands = []command{
-	{[]string{"configuration", "conf", "config"}, configuration},
-	{[]string{"connections", "cons"}, connections},
+	{[]string{"configuration", "conf", "config"}, configuration, 0},
+	{[]string{"connections", "cons"}, connections, reveals},
 	{[]string{"connection_stat_reset", "crst"}, func(s *server.Server, _ *http.Request) (object, error) {
 		s.ResetConnStats()
 		return nil, nil
-	}},
+	}, changes},
 	{[]string{"dirs"}, func(s *server.Server, _ *http.Request) (object, error) {
 		data, logs := s.DiskSizes()
 		return object{{"datadir_size", data}, {"logdir_size", logs}}, nil
-	}},
-	{[]string{"dump"}, dump},
-	{[]string{"environment", "env", "envi"}, environment},
+	}, 0},
+	{[]string{"dump"}, dump, reveals},
+	{[]string{"environment", "env", "envi"}, environment, 0},
 	{[]string{"get_trace_mask", "gtmk"}, func(s *server.Server, _ *http.Request) (object, error) {
 		return object{{"tracemask", s.TraceMask()}}, nil
-	}},
-	{[]string{"hash"}, digests},
+	}, 0},
+	{[]string{"hash"}, digests, 0},
 	{[]string{"initial_configuration", "icfg"}, func(s *server.Server, _ *http.Request) (object, error) {
-		return object{{"initial_configuration", s.Config().InitialConfig}}, nil
-	}},
+		return object{{"initial_configuration", withoutSecrets(s.Config().InitialConfig)}}, nil
+	}, 0},
 	{[]string{"is_read_only", "isro"}, func(*server.Server, *http.Request) (object, error) {
 		return object{{"read_only", false}}, nil
-	}},
-	{[]string{"last_snapshot", "lsnp"}, lastSnapshot},
+	}, 0},
+	{[]string{"last_snapshot", "lsnp"}, lastSnapshot, 0},
 	{[]string{"leader", "lead"}, func(*server.Server, *http.Request) (object, error) {
-		return object{}, errors.New("server is not initialized")
-	}},
-	{[]string{"monitor", "mntr"}, monitor},
-	{[]string{"observer_connection_stat_reset", "orst"}, func(*server.Server, *http.Request) (object, error) { return nil, nil }},
+		return nil, errors.New("server is not initialized")
+	}, 0},
+	{[]string{"monitor", "mntr"}, monitor, 0},
+	{[]string{"observer_connection_stat_reset", "orst"}, func(*server.Server, *http.Request) (object, error) { return nil, nil }, changes},
 	{[]string{"observers", "obsr"}, func(*server.Server, *http.Request) (object, error) {
 		return object{{"synced_observers", 0}, {"observers", []any{}}}, nil
-	}},
-	{[]string{"ruok"}, func(*server.Server, *http.Request) (object, error) { return nil, nil }},
-	{[]string{"server_stats", "srvr"}, serverStats},
-	{[]string{"set_trace_mask", "stmk"}, func(s *server.Server, r *http.Request) (object, error) {
-		mask, err := strconv.ParseInt(r.FormValue("traceMask"), 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("setTraceMask requires long traceMask argument")
-		}
-		s.SetTraceMask(mask)
-		return object{{"tracemask", mask}}, nil
-	}},
-	{[]string{"snapshot", "snap"}, nil}, // serves a file: see takeSnapshot
+	}, 0},
+	{[]string{"restore", "rest"}, nil, changes}, // see refuseRestore
+	{[]string{"ruok"}, func(*server.Server, *http.Request) (object, error) { return nil, nil }, 0},
+	{[]string{"server_stats", "srvr"}, serverStats, 0},
+	{[]string{"set_trace_mask", "stmk"}, setTraceMask, changes},
+	{[]string{"snapshot", "snap"}, nil, changes}, // serves a file: see takeSnapshot
 	{[]string{"stat_reset", "srst"}, func(s *server.Server, _ *http.Request) (object, error) {
 		s.ResetStats()
 		return nil, nil
-	}},
+	}, changes},
 	{[]string{"stats", "stat"}, func(s *server.Server, r *http.Request) (object, error) {
 		o, err := serverStats(s, r)
-		c, _ := connections(s, r)
-		return append(o, c...), err
-	}},
-	{[]string{"system_properties", "sysp"}, systemProperties},
+		list := []any{}
+		for _, c := range s.Connections() {
+			list = append(list, connection(c)[:5])
+		}
+		return append(o, field{"connections", list}, field{"secure_connections", []any{}}), err
+	}, 0},
+	{[]string{"system_properties", "sysp"}, systemProperties, 0},
 	{[]string{"voting_view"}, func(*server.Server, *http.Request) (object, error) {
 		return object{{"current_config", object{}}}, nil
-	}},
+	}, 0},
 	{[]string{"watch_summary", "wchs"}, func(s *server.Server, _ *http.Request) (object, error) {
 		w := s.WatchSummary()
 		return object{{"num_connections", w.Connections}, {"num_paths", w.Paths}, {"num_total_watches", w.Watches}}, nil
-	}},
-	{[]string{"watches", "wchc"}, watchesBySession},
-	{[]string{"watches_by_path", "wchp"}, watchesByPath},
-	{[]string{"zabstate"}, zabState},
+	}, 0},
+	{[]string{"watches", "wchc"}, watchesBySession, reveals},
+	{[]string{"watches_by_path", "wchp"}, watchesByPath, reveals},
+	{[]string{"zabstate"}, func(*server.Server, *http.Request) (object, error) {
+		return object{{"voting", false}, {"zabstate", ""}}, nil // all there is, standalone
+	}, 0},
 }
 
-// commandNames lists every name and alias, sorted.
-func commandNames() []string {
+func findCommand(name string) *command {
+	for i := range commands {
+		if slices.Contains(commands[i].names, name) {
+			return &commands[i]
+		}
+	}
+	return nil
+}
+
+// listCommands names the aliases too, which Apache's list leaves out: most people
+// know these.
+func (a *Server) listCommands(w http.ResponseWriter, _ *http.Request) {
 	var names []string
 	for _, c := range commands {
 		names = append(names, c.names...)
 	}
 	slices.Sort(names)
-	return names
-}
-
-func (a *Server) listCommands(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	for _, n := range commandNames() {
-		n = html.EscapeString(n)
-		fmt.Fprintf(w, "<a href=\"%s/%s\">%s</a>\n<br/>\n", a.cfg.CommandURL, n, n)
+	for _, n := range names {
+		fmt.Fprintf(w, "<a href=\"%s/%s\">%s</a>\n<br/>\n", html.EscapeString(a.cfg.CommandURL), n, n)
 	}
 }
+
+const (
+	notServing  = "This ZooKeeper instance is not currently serving requests"
+	missingAuth = "Auth info is missing for the command"
+)
 
 func (a *Server) runCommand(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
-	var out object
-	for _, c := range commands {
-		if !slices.Contains(c.names, name) {
-			continue
+	c := findCommand(name)
+	if c == nil {
+		// Apache answers 200 here, and tools look at the error member.
+		writeJackson(w, http.StatusOK, object{{"command", name}, {"error", "Unknown command: " + name}})
+		return
+	}
+	fail := func(status int, text string) {
+		writeJackson(w, status, object{{"command", c.names[0]}, {"error", text}})
+	}
+	if c.flags&changes != 0 && crossSite(r) {
+		fail(http.StatusForbidden, "a page of another site asked for it")
+		return
+	}
+	zk := a.cfg.ZooKeeper
+	switch {
+	case c.names[0] == "restore":
+		// Apache's status for a restore that is switched off.
+		fail(http.StatusServiceUnavailable, "restore is not supported: stop the server and put the snapshot into its data directory")
+		return
+	case c.names[0] == "snapshot":
+		a.takeSnapshot(w, r, fail)
+		return
+	case zk == nil:
+		fail(http.StatusOK, notServing)
+		return
+	}
+	if c.flags&reveals != 0 {
+		if !remoteIP(r).IsLoopback() {
+			if status, text := authorize(zk, r); status != http.StatusOK {
+				fail(status, text)
+				return
+			}
 		}
-		if c.run == nil {
-			a.takeSnapshot(w, r)
+		select {
+		case a.costly <- struct{}{}:
+			defer func() { <-a.costly }()
+		case <-r.Context().Done():
 			return
 		}
-		if a.cfg.ZooKeeper == nil {
-			out = object{{"command", c.names[0]}, {"error", "This ZooKeeper instance is not currently serving requests"}}
-			break
-		}
-		fields, err := c.run(a.cfg.ZooKeeper, r)
-		out = append(fields, field{"command", c.names[0]})
-		if err != nil {
-			out = append(out, field{"error", err.Error()})
-		} else {
-			out = append(out, field{"error", nil})
-		}
-		break
 	}
-	if out == nil {
-		// Apache answers 200 here, and tools look at the error member.
-		out = object{{"command", name}, {"error", "Unknown command: " + name}}
+	fields, err := c.run(zk, r)
+	if err != nil {
+		fields = append(fields, field{"error", err.Error()}, field{"command", c.names[0]})
+	} else {
+		fields = append(fields, field{"command", c.names[0]}, field{"error", nil})
 	}
+	writeJackson(w, http.StatusOK, fields)
+}
+
+func writeJackson(w http.ResponseWriter, status int, o object) {
 	var b bytes.Buffer
-	appendJackson(&b, out, 0)
-	b.WriteByte('\n')
+	appendJackson(&b, o, 0)
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
 	w.Write(b.Bytes())
 }
 
-func hex(id zab.SessionID) string { return id.String() }
+// decimal is a number that has a point, as Java prints a double.
+func decimal(f float64) json.Number {
+	t := strconv.FormatFloat(math.Round(f*1e4)/1e4, 'f', -1, 64)
+	if !strings.Contains(t, ".") {
+		t += ".0"
+	}
+	return json.Number(t)
+}
+
+func setTraceMask(s *server.Server, r *http.Request) (object, error) {
+	const need = "setTraceMask requires long traceMask argument"
+	text := r.FormValue("traceMask")
+	if text == "" {
+		return nil, errors.New(need)
+	}
+	mask, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return nil, errors.New(need + ", got " + text)
+	}
+	s.SetTraceMask(mask)
+	return object{{"tracemask", mask}}, nil
+}
 
 func configuration(s *server.Server, _ *http.Request) (object, error) {
 	c := s.Config()
@@ -159,29 +229,44 @@ func configuration(s *server.Server, _ *http.Request) (object, error) {
 func connections(s *server.Server, _ *http.Request) (object, error) {
 	list := []any{}
 	for _, c := range s.Connections() {
-		list = append(list, object{
-			{"remote_socket_address", c.Remote}, {"interest_ops", c.Interest}, {"outstanding_requests", c.Queued},
-			{"packets_received", c.Received}, {"packets_sent", c.Sent}, {"session_id", hex(c.Session)},
-			{"last_operation", c.LastOp}, {"established", c.Since.UTC().Format(time.RFC3339)},
-			{"session_timeout", c.Timeout.Milliseconds()}, {"last_cxid", fmt.Sprintf("0x%x", uint32(c.LastXid))},
-			{"last_zxid", c.LastZxid.String()}, {"last_response_time", c.LastReplyMs}, {"last_latency", c.LastLatencyMs},
-			{"min_latency", c.MinLatencyMs}, {"avg_latency", c.AvgLatencyMs}, {"max_latency", c.MaxLatencyMs},
-		})
+		list = append(list, connection(c))
 	}
 	return object{{"connections", list}, {"secure_connections", []any{}}}, nil
 }
 
+// connection describes one connection; its first five fields are all that stats
+// shows.
+func connection(c server.ConnInfo) object {
+	return object{
+		{"remote_socket_address", c.Remote}, {"interest_ops", c.Interest}, {"outstanding_requests", c.Queued},
+		{"packets_received", c.Received}, {"packets_sent", c.Sent}, {"session_id", int64(c.Session)},
+		{"last_operation", c.LastOp}, {"established", c.Since.UnixMilli()}, {"session_timeout", c.Timeout.Milliseconds()},
+		{"last_cxid", c.LastXid}, {"last_zxid", int64(c.LastZxid)}, {"last_response_time", c.LastReplyMs},
+		{"last_latency", c.LastLatencyMs}, {"min_latency", c.MinLatencyMs}, {"avg_latency", c.AvgLatencyMs},
+		{"max_latency", c.MaxLatencyMs},
+	}
+}
+
+// key is a session id as the name of a member.
+func key(id zab.SessionID) string { return strconv.FormatInt(int64(id), 10) }
+
+func ids(list []zab.SessionID) []any {
+	out := make([]any, len(list))
+	for i, id := range list {
+		out[i] = int64(id)
+	}
+	return out
+}
+
+// dump names the time of expiry in ms since 1970. Apache's is of a clock that
+// nobody else has.
 func dump(s *server.Server, _ *http.Request) (object, error) {
 	expiry, owners := object{}, object{}
 	for _, e := range s.SessionsByExpiry() {
-		ids := []any{}
-		for _, id := range e.Sessions {
-			ids = append(ids, hex(id))
-		}
-		expiry = append(expiry, field{strconv.FormatInt(e.At.UnixMilli(), 10), ids})
+		expiry = append(expiry, field{strconv.FormatInt(e.At.UnixMilli(), 10), ids(e.Sessions)})
 	}
 	for _, o := range s.EphemeralOwners() {
-		owners = append(owners, field{hex(o.Session), anys(o.Paths)})
+		owners = append(owners, field{key(o.Session), anys(o.Paths)})
 	}
 	return object{{"expiry_time_to_session_ids", expiry}, {"session_id_to_ephemeral_paths", owners}}, nil
 }
@@ -202,10 +287,13 @@ func environment(s *server.Server, _ *http.Request) (object, error) {
 	return o, nil
 }
 
+// digestVersion is how a tree's digest is computed (DigestCalculator.DIGEST_VERSION).
+const digestVersion = 2
+
 func digests(s *server.Server, _ *http.Request) (object, error) {
 	list := []any{}
 	for _, d := range s.Digests() {
-		list = append(list, object{{"zxid", d.Zxid.String()}, {"digest", fmt.Sprintf("%x", d.Tree)}})
+		list = append(list, object{{"zxid", int64(d.Zxid)}, {"digest", int64(d.Tree)}, {"digest_version", digestVersion}})
 	}
 	return object{{"digests", list}}, nil
 }
@@ -221,7 +309,7 @@ func lastSnapshot(s *server.Server, _ *http.Request) (object, error) {
 func monitor(s *server.Server, _ *http.Request) (object, error) {
 	o := object{{"version", s.Config().Version}, {"server_state", s.State().Mode}}
 	for _, m := range s.Metrics() {
-		o = append(o, field{m.Name, m.Value})
+		m.Each(func(name, value string) { o = append(o, field{name, json.Number(value)}) })
 	}
 	return o, nil
 }
@@ -237,8 +325,8 @@ func serverStats(s *server.Server, _ *http.Request) (object, error) {
 			{"packets_sent", c.Sent.Load()}, {"packets_received", c.Received.Load()},
 			{"fsync_threshold_exceed_count", c.SlowSyncs.Load()}, {"client_response_stats", buffers},
 			{"data_dir_size", data}, {"log_dir_size", logs}, {"provider_null", !st.Serving},
-			{"last_processed_zxid", int64(st.LastZxid)}, {"server_state", st.Mode}, {"outstanding_requests", st.Outstanding},
-			{"avg_latency", mean}, {"max_latency", high}, {"min_latency", low},
+			{"last_processed_zxid", int64(st.LastZxid)}, {"outstanding_requests", st.Outstanding}, {"server_state", st.Mode},
+			{"avg_latency", decimal(mean)}, {"max_latency", high}, {"min_latency", low},
 			{"num_alive_client_connections", st.Connections}, {"uptime", st.Uptime.Milliseconds()},
 			{"auth_failed_count", c.AuthFailed.Load()}, {"non_mtlsremote_conn_count", 0}, {"non_mtlslocal_conn_count", 0},
 		}},
@@ -246,27 +334,63 @@ func serverStats(s *server.Server, _ *http.Request) (object, error) {
 	}, nil
 }
 
+// systemProperties shows the settings that came by the environment, which are to
+// paddock what system properties are to Apache's server.
 func systemProperties(*server.Server, *http.Request) (object, error) {
 	env := map[string]string{}
 	for _, kv := range os.Environ() {
-		if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "PADDOCK_") && !secret(name) {
+		if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "PADDOCK_") {
 			env[name] = value
+			if secret(name) {
+				env[name] = hidden
+			}
 		}
 	}
-	var o object
+	o := object{}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		o = append(o, field{name, env[name]})
 	}
 	return o, nil
 }
 
+// hidden stands for a value that may be a secret.
+const hidden = "***"
+
+// secret reports whether the value of a setting is better not shown. It may hide
+// too much.
 func secret(name string) bool {
-	for _, part := range []string{"PASSWORD", "SECRET", "DIGEST", "TOKEN", "KEY", "AUTH"} {
+	for _, part := range []string{"PASS", "SECRET", "DIGEST", "TOKEN", "KEY", "AUTH", "CRED"} {
 		if strings.Contains(strings.ToUpper(name), part) {
 			return true
 		}
 	}
 	return false
+}
+
+// withoutSecrets hides values in the text of a configuration file, properties or
+// YAML. What stands below a secret's name, as a list or a block, goes too.
+func withoutSecrets(text string) string {
+	var out strings.Builder
+	below := -1 // indentation of the secret whose lines are being dropped
+	for line := range strings.Lines(text) {
+		body := strings.TrimLeft(line, " \t")
+		indent := len(line) - len(body)
+		if below >= 0 && (strings.TrimSpace(body) == "" || indent > below || indent == below && strings.HasPrefix(body, "-")) {
+			continue
+		}
+		below = -1
+		if strings.HasPrefix(body, "#") || !secret(body) {
+			out.WriteString(line)
+			continue
+		}
+		below = indent
+		name := ""
+		if at := strings.IndexAny(body, "=:"); at >= 0 {
+			name = body[:at+1] + " "
+		}
+		out.WriteString(line[:indent] + name + hidden + "\n")
+	}
+	return out.String()
 }
 
 func watchesBySession(s *server.Server, _ *http.Request) (object, error) {
@@ -278,7 +402,7 @@ func watchesBySession(s *server.Server, _ *http.Request) (object, error) {
 	}
 	o := object{}
 	for _, id := range slices.Sorted(maps.Keys(bySession)) {
-		o = append(o, field{hex(id), bySession[id]})
+		o = append(o, field{key(id), bySession[id]})
 	}
 	return object{{"session_id_to_watched_paths", o}}, nil
 }
@@ -286,60 +410,57 @@ func watchesBySession(s *server.Server, _ *http.Request) (object, error) {
 func watchesByPath(s *server.Server, _ *http.Request) (object, error) {
 	o := object{}
 	for _, w := range s.WatchesByPath() {
-		ids := []any{}
-		for _, id := range w.Sessions {
-			ids = append(ids, hex(id))
-		}
-		o = append(o, field{w.Path, ids})
+		o = append(o, field{w.Path, ids(w.Sessions)})
 	}
 	return object{{"path_to_session_ids", o}}, nil
 }
 
-func zabState(s *server.Server, _ *http.Request) (object, error) {
-	z := s.State().LastZxid
-	return object{
-		{"myid", int64(s.Config().ID)}, {"is_leader", false}, {"quorum_address", ""}, {"election_address", ""},
-		{"client_address", s.Addr().String()}, {"voting", false}, {"last_zxid", z.String()},
-		{"zab_epoch", int64(z.Epoch())}, {"zab_counter", int64(z.Counter())}, {"zabstate", ""},
-	}, nil
+// authorize looks for an identity that may do everything with the root.
+func authorize(zk *server.Server, r *http.Request) (status int, text string) {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return http.StatusUnauthorized, missingAuth
+	}
+	scheme, credentials, _ := strings.Cut(header, " ")
+	if credentials == "" {
+		return http.StatusUnauthorized, "Not authenticated"
+	}
+	// The address of the socket: a header such as X-Forwarded-For is anybody's word.
+	switch zk.Authorize(scheme, []byte(credentials), remoteIP(r)) {
+	case wire.OK:
+		return http.StatusOK, ""
+	case wire.ErrAuthFailed:
+		return http.StatusUnauthorized, "Not authenticated"
+	}
+	return http.StatusForbidden, "Not authorized"
 }
+
+// snapshotInterval is how long after a snapshot the next one may be asked for.
+const snapshotInterval = 300 * time.Millisecond
 
 // takeSnapshot writes a snapshot and, with streaming=true (the default), sends
 // the file. Who asks needs an identity that may do everything with the root.
-func (a *Server) takeSnapshot(w http.ResponseWriter, r *http.Request) {
-	fail := func(status int, text string) {
-		var b bytes.Buffer
-		appendJackson(&b, object{{"command", "snapshot"}, {"error", text}}, 0)
-		b.WriteByte('\n')
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		w.Write(b.Bytes())
-	}
+func (a *Server) takeSnapshot(w http.ResponseWriter, r *http.Request, fail func(status int, text string)) {
 	zk := a.cfg.ZooKeeper
 	if zk == nil {
-		fail(http.StatusServiceUnavailable, "This ZooKeeper instance is not currently serving requests")
+		fail(http.StatusServiceUnavailable, notServing)
 		return
 	}
-	scheme, credentials, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !ok {
-		fail(http.StatusUnauthorized, "Auth info is missing for the command")
+	if status, text := authorize(zk, r); status != http.StatusOK {
+		fail(status, text)
 		return
 	}
-	switch code := zk.Authorize(scheme, []byte(credentials), remoteIP(r)); code {
-	case wire.OK:
-	case wire.ErrAuthFailed:
-		fail(http.StatusUnauthorized, "Not authenticated")
-		return
-	default:
-		fail(http.StatusForbidden, "Not authorized")
-		return
-	}
-	if !a.snapshotGate.CompareAndSwap(false, true) {
+	if !a.snapshotGate.TryLock() {
 		fail(http.StatusTooManyRequests, "another snapshot is being taken")
 		return
 	}
-	defer a.snapshotGate.Store(false)
+	defer a.snapshotGate.Unlock()
+	if time.Since(a.snapshotAt) < snapshotInterval {
+		fail(http.StatusTooManyRequests, "another snapshot was taken just now")
+		return
+	}
 	file, zxid, err := zk.Snapshot(r.Context())
+	a.snapshotAt = time.Now()
 	if err != nil {
 		fail(http.StatusInternalServerError, err.Error())
 		return
@@ -355,10 +476,29 @@ func (a *Server) takeSnapshot(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusInternalServerError, err.Error())
 		return
 	}
-	w.Header().Set("last_zxid", zxid.String())
-	w.Header().Set("snapshot_size", strconv.FormatInt(info.Size(), 10))
-	if cmp.Or(r.FormValue("streaming"), "true") == "true" {
-		w.Header().Set("Content-Type", "application/octet-stream")
-		http.ServeContent(w, r, "", time.Time{}, f)
+	// Not Header.Set, which would change the case of the names.
+	w.Header()["last_zxid"] = []string{zxid.String()}
+	w.Header()["snapshot_size"] = []string{strconv.FormatInt(info.Size(), 10)}
+	if !strings.EqualFold(cmp.Or(r.FormValue("streaming"), "true"), "true") {
+		writeJackson(w, http.StatusOK, object{{"command", "snapshot"}, {"error", nil}})
+		return
 	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(info.Size(), 10))
+	if r.Method != http.MethodHead {
+		io.Copy(patientWriter{w, http.NewResponseController(w)}, f)
+	}
+}
+
+// A patientWriter gives every piece of a long answer the time of a whole short
+// one.
+type patientWriter struct {
+	w  io.Writer
+	rc *http.ResponseController
+}
+
+func (p patientWriter) Write(b []byte) (int, error) {
+	// An error means that there is no deadline to move.
+	p.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	return p.w.Write(b)
 }

@@ -55,9 +55,11 @@ func appendJackson(b *bytes.Buffer, v any, depth int) {
 }
 
 func writeValue(b *bytes.Buffer, v any) {
-	text, err := json.Marshal(v)
-	if err != nil {
-		text = []byte("null") // only ever strings, numbers and booleans
+	enc := json.NewEncoder(b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		b.WriteString("null") // only ever strings, numbers and booleans
+		return
 	}
-	b.Write(text)
+	b.Truncate(b.Len() - 1) // the line feed
 }

@@ -11,8 +11,9 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"os"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,13 +69,24 @@ type Config struct {
 
 // Server answers HTTP.
 type Server struct {
-	cfg          Config
-	listener     net.Listener
-	snapshotGate atomic.Bool // one snapshot request at a time
+	cfg      Config
+	listener net.Listener
+	costly   chan struct{} // holds a token while a command that reveals runs
+
+	snapshotGate sync.Mutex // held while a snapshot is made and sent
+	snapshotAt   time.Time  // when the last one was made
 }
 
-// maxBody bounds a service file that comes over HTTP.
-const maxBody = 1 << 20
+// Bounds of what one client, or all of them, can take.
+const (
+	maxBody       = 1 << 20 // of a service file
+	maxHeader     = 32 << 10
+	maxConns      = 256
+	headerTimeout = 10 * time.Second
+	readTimeout   = 30 * time.Second
+	writeTimeout  = 60 * time.Second // of a whole answer; of a piece of a snapshot
+	idleTimeout   = 30 * time.Second
+)
 
 // Listen opens the port.
 func Listen(cfg Config) (*Server, error) {
@@ -94,7 +106,7 @@ func Listen(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("http port: %w", err)
 	}
-	return &Server{cfg: cfg, listener: l}, nil
+	return &Server{cfg: cfg, listener: newLimited(l, maxConns), costly: make(chan struct{}, 1)}, nil
 }
 
 // Addr returns the address that it listens on.
@@ -103,8 +115,8 @@ func (a *Server) Addr() net.Addr { return a.listener.Addr() }
 // Run serves until ctx ends.
 func (a *Server) Run(ctx context.Context) error {
 	hs := &http.Server{
-		Handler: a.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second,
-		MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(a.cfg.Logger.Handler(), slog.LevelDebug),
+		Handler: a.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(a.cfg.Logger.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	stopped := make(chan struct{})
@@ -139,7 +151,15 @@ func (a *Server) Handler() http.Handler {
 		}
 		io.WriteString(w, "ok\n")
 	})
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, src.Status()) })
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
+		st := src.Status()
+		if st.Session != nil && !remoteIP(r).IsLoopback() {
+			s := *st.Session
+			s.ID = "" // whoever knows it can take the session over
+			st.Session = &s
+		}
+		reply(w, st)
+	})
 	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { reply(w, src.Services()) })
 	mux.HandleFunc("GET /v1/services/{name}", func(w http.ResponseWriter, r *http.Request) {
 		f := Filter{Group: r.FormValue("group"), Version: r.FormValue("version"), Protocol: r.FormValue("protocol")}
@@ -159,23 +179,71 @@ func (a *Server) Handler() http.Handler {
 	})
 	mux.HandleFunc("GET "+a.cfg.CommandURL, a.listCommands)
 	mux.HandleFunc("GET "+a.cfg.CommandURL+"/{$}", a.listCommands)
-	mux.HandleFunc("GET "+a.cfg.CommandURL+"/{name}", a.runCommand)
+	mux.HandleFunc("GET "+a.cfg.CommandURL+"/{name...}", a.runCommand)
+	for _, name := range findCommand("restore").names {
+		mux.HandleFunc("POST "+a.cfg.CommandURL+"/"+name, func(w http.ResponseWriter, r *http.Request) {
+			r.SetPathValue("name", name)
+			a.runCommand(w, r)
+		})
+	}
 	mux.Handle("GET /metrics", a.metrics())
 	if a.cfg.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", local(pprof.Index))
-		mux.HandleFunc("GET /debug/pprof/profile", local(pprof.Profile))
-		mux.HandleFunc("GET /debug/pprof/trace", local(pprof.Trace))
+		mux.HandleFunc("GET /debug/pprof/profile", local(unhurried(pprof.Profile)))
+		mux.HandleFunc("GET /debug/pprof/trace", local(unhurried(pprof.Trace)))
 	}
 	mux.HandleFunc("GET /{$}", a.page)
 	// A page of another site must not make a browser on this host change anything.
 	guard := http.NewCrossOriginProtection()
-	return guard.Handler(http.MaxBytesHandler(mux, maxBody))
+	return hostGuard(guard.Handler(http.MaxBytesHandler(mux, maxBody)))
+}
+
+// crossSite reports whether a browser says that a page of another site made it
+// ask.
+func crossSite(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return site != "" && site != "same-origin" && site != "none"
+}
+
+// hostGuard refuses requests to this host's loopback under a name that is none of
+// it: another site's name that was made to point here, so that its pages pass
+// for ours.
+func hostGuard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+		if local != nil && local.IP.IsLoopback() && !ownName(r.Host) {
+			refuse(w, http.StatusMisdirectedRequest, fmt.Errorf("host %q is not this one: use localhost or an address", r.Host))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func ownName(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return true
+	}
+	name, err := os.Hostname()
+	return err == nil && host == strings.ToLower(name)
 }
 
 func (a *Server) register(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		refuse(w, http.StatusRequestEntityTooLarge, err)
+		status := http.StatusBadRequest
+		if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		refuse(w, status, fmt.Errorf("request body: %w", err))
 		return
 	}
 	result, err := a.cfg.Source.Register(r.Context(), body)
@@ -235,11 +303,23 @@ func local(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// unhurried takes the deadline off an answer that takes as long as was asked for.
+func unhurried(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).SetWriteDeadline(time.Time{})
+		next(w, r)
+	}
+}
+
 // metrics exports Go's own numbers and those of the parts, under Apache's names.
 func (a *Server) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{a})
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(a.cfg.Logger.Handler(), slog.LevelWarn)})
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(a.cfg.Logger.Handler(), slog.LevelWarn),
+		// Not OpenMetrics, which would append _total to Apache's names.
+		MaxRequestsInFlight: 4,
+	})
 }
 
 // collector reads the metrics when they are asked for. It describes none, which
@@ -254,13 +334,24 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		list = append(list, zk.Metrics()...)
 	}
 	for _, m := range list {
-		kind := prometheus.GaugeValue
-		if m.Counter {
-			kind = prometheus.CounterValue
-		}
 		desc := prometheus.NewDesc(m.Name, m.Help, nil, nil)
-		if metric, err := prometheus.NewConstMetric(desc, kind, m.Value); err == nil {
-			out <- metric
+		var metric prometheus.Metric
+		var err error
+		switch {
+		case m.Summary != nil:
+			quantiles := make(map[float64]float64, len(m.Summary.Quantiles))
+			for _, q := range m.Summary.Quantiles {
+				quantiles[q.Q] = q.Value
+			}
+			metric, err = prometheus.NewConstSummary(desc, uint64(m.Summary.Count), m.Summary.Sum, quantiles)
+		case m.Counter:
+			metric, err = prometheus.NewConstMetric(desc, prometheus.CounterValue, m.Value)
+		default:
+			metric, err = prometheus.NewConstMetric(desc, prometheus.GaugeValue, m.Value)
 		}
+		if err != nil {
+			metric = prometheus.NewInvalidMetric(desc, err)
+		}
+		out <- metric
 	}
 }

@@ -5,11 +5,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/paddockio/paddock/zab"
@@ -120,7 +121,7 @@ type ConnInfo struct {
 	Received, Sent int64
 	Since          time.Time
 	LastOp         string
-	LastXid        int32
+	LastXid        int32 // negative: none yet, or of a ping
 	LastZxid       zab.Zxid
 	LastReplyMs    int64 // since the server started
 	LastLatencyMs  int64
@@ -165,6 +166,9 @@ func (c *conn) Info() ConnInfo {
 	if tag := opTags[st.lastOp]; tag != "" {
 		i.LastOp = tag
 	}
+	if st.latCount == 0 { // as Apache's counters begin, and begin again with crst
+		i.LastXid, i.LastZxid = -1, -1
+	}
 	return i
 }
 
@@ -194,7 +198,7 @@ func (s *Server) SessionsByExpiry() []ExpirySet {
 	tick := s.cfg.TickTime.Milliseconds()
 	byMs := map[int64][]zab.SessionID{}
 	for id, st := range s.sessions {
-		ms := ((s.lastHeardLocked(id)+st.timeout.Milliseconds())/tick + 1) * tick
+		ms := ((st.heard.Load()/1e6+st.timeout.Milliseconds())/tick + 1) * tick
 		byMs[ms] = append(byMs[ms], id)
 	}
 	var sets []ExpirySet
@@ -277,76 +281,120 @@ func (s *Server) WatchesByPath() []PathWatches {
 	return all
 }
 
-// A Metric is one number under Apache's name, without the prefix zk_.
+// A Metric is one number, or one summary, under the name that Apache's metrics
+// providers give it. The names that begin with paddock_ are ours alone.
 type Metric struct {
 	Name    string
 	Value   float64
 	Counter bool // only ever grows
+	Decimal bool // Apache prints a decimal point, always
 	Help    string
+	Summary *Summary // if not nil, instead of Value
 }
 
-// Metrics returns what mntr prints and /metrics exports.
+// percentiles are the prefixes of the quantiles that mntr prints.
+var percentiles = map[float64]string{0.5: "p50_", 0.95: "p95_", 0.99: "p99_", 0.999: "p999_"}
+
+// Each calls emit for every line of the metric as Apache's default provider
+// prints it in mntr: a summary becomes avg_, min_, max_, cnt_, sum_ and, if it
+// has more than the median, the percentiles p50_ and so on. Only means have
+// digits behind the point.
+func (m Metric) Each(emit func(name, value string)) {
+	whole := func(prefix string, v float64) {
+		if math.IsNaN(v) {
+			v = 0
+		}
+		emit(prefix+m.Name, strconv.FormatFloat(math.Round(v), 'f', -1, 64))
+	}
+	s := m.Summary
+	switch {
+	case s != nil:
+		emit("avg_"+m.Name, decimal(s.Sum/max(1, s.Count)))
+		whole("min_", s.Min)
+		whole("max_", s.Max)
+		whole("cnt_", s.Count)
+		whole("sum_", s.Sum)
+		for _, q := range s.Quantiles {
+			if prefix := percentiles[q.Q]; prefix != "" && len(s.Quantiles) > 1 {
+				whole(prefix, q.Value)
+			}
+		}
+	case m.Decimal:
+		emit(m.Name, decimal(m.Value))
+	default:
+		whole("", m.Value)
+	}
+}
+
+// msFromNanos is the unit of what is recorded in nanoseconds and shown in ms.
+const msFromNanos = 1e-6
+
+// Metrics returns what mntr prints and /metrics exports. Apache's numbers about
+// parts that this server does not have (commit processor, response cache, TLS)
+// are left out, not zero.
 func (s *Server) Metrics() []Metric {
+	now := time.Now()
 	st := s.State()
 	low, mean, high := s.stats.Latency()
 	data, logs := s.DiskSizes()
-	sum := s.WatchSummary()
 	c := &s.stats
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
 	open, limit := descriptors()
-	gauge := func(name string, v float64, help string) Metric { return Metric{name, v, false, help} }
-	count := func(name string, v int64, help string) Metric { return Metric{name, float64(v), true, help} }
-	syncMean := 0.0
-	if n := c.Syncs.Load(); n > 0 {
-		syncMean = float64(c.SyncNanos.Load()) / float64(n) / 1e6
+	gauge := func(name string, v int64, help string) Metric {
+		return Metric{Name: name, Value: float64(v), Help: help}
+	}
+	count := func(name string, v int64, help string) Metric {
+		return Metric{Name: name, Value: float64(v), Counter: true, Help: help}
+	}
+	ratio := func(name string, v float64, help string) Metric {
+		return Metric{Name: name, Value: v, Decimal: true, Help: help}
+	}
+	summary := func(name string, d *Distribution, unit float64, help string, quantiles ...float64) Metric {
+		sum := d.Summary(now, unit, quantiles...)
+		return Metric{Name: name, Summary: &sum, Help: help}
 	}
 	return []Metric{
-		gauge("avg_latency", mean, "mean request latency in ms"),
-		gauge("max_latency", float64(high), "longest request latency in ms"),
-		gauge("min_latency", float64(low), "shortest request latency in ms"),
-		count("packets_received", c.Received.Load(), "packets received from clients"),
-		count("packets_sent", c.Sent.Load(), "packets sent to clients"),
-		count("bytes_received_count", c.BytesIn.Load(), "bytes received from clients"),
-		count("bytes_sent_count", c.BytesOut.Load(), "bytes sent to clients"),
-		gauge("num_alive_connections", float64(st.Connections), "client connections"),
-		gauge("outstanding_requests", float64(st.Outstanding), "writes in the pipeline"),
-		gauge("znode_count", float64(st.Znodes), "znodes"),
-		gauge("watch_count", float64(st.Watches), "watches"),
-		gauge("watch_paths", float64(sum.Paths), "watched paths"),
-		gauge("ephemerals_count", float64(st.Ephemerals), "ephemeral znodes"),
-		gauge("approximate_data_size", float64(st.DataBytes), "bytes of paths and data"),
-		gauge("open_file_descriptor_count", float64(open), "open file descriptors"),
-		gauge("max_file_descriptor_count", float64(limit), "limit of file descriptors"),
-		gauge("uptime", float64(st.Uptime.Milliseconds()), "ms since the start"),
-		gauge("global_sessions", float64(st.Sessions), "sessions"),
-		gauge("local_sessions", 0, "local sessions"),
-		gauge("connection_drop_probability", 0, "share of new connections refused by the throttle"),
-		count("auth_failed_count", c.AuthFailed.Load(), "failed authentications"),
-		gauge("datadir_size", float64(data), "bytes of snapshots"),
-		gauge("logdir_size", float64(logs), "bytes of transaction logs"),
-		gauge("last_zxid", float64(st.LastZxid), "zxid last applied"),
-		count("connection_request_count", c.Accepted.Load(), "connections accepted"),
+		ratio("avg_latency", mean, "mean request latency in ms, since srst"),
+		gauge("max_latency", high, "longest request latency in ms, since srst"),
+		gauge("min_latency", low, "shortest request latency in ms, since srst"),
+		gauge("packets_received", c.Received.Load(), "packets from clients, since srst"),
+		gauge("packets_sent", c.Sent.Load(), "packets to clients, since srst"),
+		gauge("num_alive_connections", int64(st.Connections), "client connections"),
+		gauge("outstanding_requests", st.Outstanding, "writes under way"),
+		gauge("znode_count", int64(st.Znodes), "znodes"),
+		gauge("watch_count", int64(st.Watches), "watches: pairs of a connection and a znode"),
+		gauge("ephemerals_count", int64(st.Ephemerals), "ephemeral znodes"),
+		gauge("approximate_data_size", st.DataBytes, "bytes of the paths and data of all znodes"),
+		gauge("open_file_descriptor_count", int64(open), "open file descriptors"),
+		gauge("max_file_descriptor_count", int64(limit), "limit of open file descriptors"),
+		gauge("uptime", st.Uptime.Milliseconds(), "ms since the server started"),
+		gauge("global_sessions", int64(st.Sessions), "sessions"),
+		gauge("local_sessions", 0, "local sessions: this server has none"),
+		ratio("connection_drop_probability", 0, "share of connections that a throttle drops: this server has none"),
+		gauge("auth_failed_count", c.AuthFailed.Load(), "failed authentications"),
+		gauge("non_mtls_remote_conn_count", 0, "connections without mutual TLS although it is asked for, from other hosts"),
+		gauge("non_mtls_local_conn_count", 0, "connections without mutual TLS although it is asked for, from this host"),
+		count("bytes_received_count", c.BytesIn.Load(), "bytes from clients"),
+		count("response_bytes", c.BytesOut.Load(), "bytes to clients"),
+		count("connection_request_count", c.SessionsCreated.Load()+c.SessionsReattached.Load(), "connect requests that were granted"),
 		count("connection_rejected", c.Refused.Load(), "connections refused by a limit"),
 		count("connection_revalidate_count", c.SessionsReattached.Load(), "sessions taken up again"),
-		count("unrecoverable_error_count", 0, "errors that ended the server"),
-		count("large_requests_rejected", c.BadPackets.Load(), "connections closed for a malformed or oversized packet"),
-		count("outgoing_overflow", c.SlowClients.Load(), "connections closed because the client did not read"),
-		count("sessions_created", c.SessionsCreated.Load(), "sessions opened"),
 		count("stale_sessions_expired", c.SessionsExpired.Load(), "sessions expired"),
-		count("read_requests", c.Reads.Load(), "requests answered without a transaction"),
-		count("write_requests", c.Writes.Load(), "requests answered after a transaction"),
-		count("watch_events_sent", c.WatchEvents.Load(), "watch events queued"),
-		count("fsynctime_count", c.Syncs.Load(), "syncs of the transaction log"),
-		count("fsynctime_sum", c.SyncNanos.Load()/1e6, "ms spent in them"),
-		gauge("avg_fsynctime", syncMean, "mean length of a sync in ms"),
-		count("fsync_threshold_exceed_count", c.SlowSyncs.Load(), "syncs slower than one second"),
-		count("sync_processor_batch_size_sum", c.Batched.Load(), "transactions in those syncs"),
-		count("snapshots_written", c.Snapshots.Load(), "snapshots written"),
+		count("large_requests_rejected", c.BadPackets.Load(), "connections closed for an oversized or malformed packet"),
 		count("snapshot_error_count", c.SnapshotErrors.Load(), "snapshots that failed"),
-		count("digest_mismatches_count", c.DigestMismatches.Load(), "transactions after which the tree digest differed"),
-		gauge("jvm_threads_current", float64(runtime.NumGoroutine()), "goroutines"),
-		gauge("jvm_memory_bytes_used", float64(mem.HeapAlloc), "bytes of the heap in use"),
+		count("digest_mismatches_count", c.DigestMismatches.Load(), "transactions after which the tree was not as on the leader"),
+		count("unrecoverable_error_count", 0, "errors that ended the server"),
+		summary("fsynctime", &c.SyncNanos, msFromNanos, "ms that a sync of the transaction log took", 0.5),
+		summary("sync_processor_batch_size", &c.Batched, 1, "transactions in one sync of the log", 0.5),
+		count("paddock_connections_accepted_total", c.Accepted.Load(), "connections accepted"),
+		count("paddock_sessions_created_total", c.SessionsCreated.Load(), "sessions opened"),
+		count("paddock_slow_clients_total", c.SlowClients.Load(), "connections closed because the client did not read"),
+		count("paddock_watch_events_total", c.WatchEvents.Load(), "watch events queued"),
+		count("paddock_watch_events_filtered_total", c.EventsFiltered.Load(), "watch events not sent for want of the permission to read"),
+		count("paddock_fsync_slow_total", c.SlowSyncs.Load(), "syncs of the log that took more than one second"),
+		count("paddock_snapshots_written_total", c.Snapshots.Load(), "snapshots written"),
+		gauge("paddock_snapshot_bytes", data, "bytes of the snapshots"),
+		gauge("paddock_log_bytes", logs, "bytes of the transaction logs"),
+		gauge("paddock_last_zxid", int64(st.LastZxid), "zxid applied last"),
 	}
 }
 

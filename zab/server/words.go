@@ -5,8 +5,10 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -144,8 +146,11 @@ func (c *conn) writeStat(b *bytes.Buffer, long bool) {
 	i := c.Info()
 	fmt.Fprintf(b, " /%s[%d](queued=%d,recved=%d,sent=%d", i.Remote, i.Interest, i.Queued, i.Received, i.Sent)
 	if long && i.Session != 0 {
-		fmt.Fprintf(b, ",sid=%v,lop=%s,est=%d,to=%d,lcxid=%s,lzxid=%s,lresp=%d,llat=%d,minlat=%d,avglat=%d,maxlat=%d",
-			i.Session, i.LastOp, i.Since.UnixMilli(), i.Timeout.Milliseconds(), hexInt(int64(i.LastXid)), hexInt(int64(i.LastZxid)),
+		fmt.Fprintf(b, ",sid=%v,lop=%s,est=%d,to=%d", i.Session, i.LastOp, i.Since.UnixMilli(), i.Timeout.Milliseconds())
+		if i.LastXid >= 0 {
+			fmt.Fprintf(b, ",lcxid=%s", hexInt(int64(i.LastXid)))
+		}
+		fmt.Fprintf(b, ",lzxid=%s,lresp=%d,llat=%d,minlat=%d,avglat=%d,maxlat=%d", hexInt(int64(i.LastZxid)),
 			i.LastReplyMs, i.LastLatencyMs, i.MinLatencyMs, i.AvgLatencyMs, i.MaxLatencyMs)
 	}
 	b.WriteByte(')')
@@ -171,10 +176,19 @@ func (s *Server) wordEnvi(b *bytes.Buffer, _ []byte) {
 }
 
 // Environment lists what envi prints, in its order. The java entries say what
-// runs instead.
+// runs instead; none of them is a path or an argument of this process.
 func (s *Server) Environment() [][2]string {
 	host, _ := os.Hostname()
 	cwd, _ := os.Getwd()
+	name, home := os.Getenv("USER"), os.Getenv("HOME")
+	if u, err := user.Current(); err == nil { // a service may have neither variable
+		name, home = u.Username, u.HomeDir
+	}
+	system := runtime.GOOS
+	if system == "linux" {
+		system = "Linux" // as Java says it
+	}
+	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	mb := func(n uint64) string { return fmt.Sprintf("%dMB", n>>20) }
@@ -182,8 +196,8 @@ func (s *Server) Environment() [][2]string {
 		{"zookeeper.version", s.cfg.Version}, {"host.name", host},
 		{"java.version", runtime.Version()}, {"java.vendor", "paddock"}, {"java.home", ""}, {"java.class.path", ""},
 		{"java.library.path", ""}, {"java.io.tmpdir", os.TempDir()}, {"java.compiler", runtime.Compiler},
-		{"os.name", runtime.GOOS}, {"os.arch", runtime.GOARCH}, {"os.version", ""},
-		{"user.name", os.Getenv("USER")}, {"user.home", os.Getenv("HOME")}, {"user.dir", cwd},
+		{"os.name", system}, {"os.arch", runtime.GOARCH}, {"os.version", strings.TrimSpace(string(release))},
+		{"user.name", name}, {"user.home", home}, {"user.dir", cwd},
 		{"os.memory.free", mb(mem.HeapIdle)}, {"os.memory.max", mb(mem.Sys)}, {"os.memory.total", mb(mem.HeapSys)},
 	}
 }
@@ -211,12 +225,26 @@ func (s *Server) wordDump(b *bytes.Buffer, _ []byte) {
 			fmt.Fprintf(b, "\t%s\n", p)
 		}
 	}
-	conns := s.connections()
-	fmt.Fprintf(b, "Connections dump:\nConnections Sets (%d)/(%d):\n", min(1, len(conns)), len(conns))
-	if len(conns) > 0 {
-		fmt.Fprintf(b, "%d expire at %s:\n", len(conns), time.Now().UTC().Format(dumpTime))
-		for _, c := range conns {
-			i := c.Info()
+	s.dumpConnections(b, time.Now())
+}
+
+// dumpConnections prints the connections by when Apache's server would close them
+// if it hears nothing more. Ours closes those with a session only together with
+// the session.
+func (s *Server) dumpConnections(b *bytes.Buffer, now time.Time) {
+	bySecond := map[int64][]ConnInfo{}
+	conns := s.Connections()
+	for _, i := range conns {
+		at := i.Since.Add(s.cfg.HandshakeTimeout)
+		if i.Session != 0 {
+			at = now.Add(i.Timeout)
+		}
+		bySecond[at.Unix()+1] = append(bySecond[at.Unix()+1], i)
+	}
+	fmt.Fprintf(b, "Connections dump:\nConnections Sets (%d)/(%d):\n", len(bySecond), len(conns))
+	for _, at := range slices.Sorted(maps.Keys(bySecond)) {
+		fmt.Fprintf(b, "%d expire at %s:\n", len(bySecond[at]), time.Unix(at, 0).UTC().Format(dumpTime))
+		for _, i := range bySecond[at] {
 			fmt.Fprintf(b, "\tip: /%s sessionId: %v\n", i.Remote, i.Session)
 		}
 	}
@@ -225,11 +253,7 @@ func (s *Server) wordDump(b *bytes.Buffer, _ []byte) {
 func (s *Server) wordMntr(b *bytes.Buffer, _ []byte) {
 	fmt.Fprintf(b, "zk_version\t%s\nzk_server_state\t%s\n", s.cfg.Version, s.State().Mode)
 	for _, m := range s.Metrics() {
-		if m.Name == "avg_latency" {
-			fmt.Fprintf(b, "zk_%s\t%s\n", m.Name, decimal(m.Value))
-		} else {
-			fmt.Fprintf(b, "zk_%s\t%s\n", m.Name, strconv.FormatFloat(m.Value, 'f', -1, 64))
-		}
+		m.Each(func(name, value string) { fmt.Fprintf(b, "zk_%s\t%s\n", name, value) })
 	}
 }
 
@@ -246,12 +270,7 @@ func (s *Server) wordWchc(b *bytes.Buffer, _ []byte) {
 			bySession[id] = append(bySession[id], w.Path)
 		}
 	}
-	ids := make([]zab.SessionID, 0, len(bySession))
-	for id := range bySession {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
+	for _, id := range slices.Sorted(maps.Keys(bySession)) {
 		fmt.Fprintf(b, "%v\n", id)
 		for _, p := range bySession[id] {
 			fmt.Fprintf(b, "\t%s\n", p)
