@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -367,4 +369,76 @@ func sum(b []byte) (h uint32) {
 		h = h*31 + uint32(c)
 	}
 	return h
+}
+
+// Whatever happens to bytes that were acknowledged: recovery gives all of them or
+// refuses, never fewer or others.
+func TestRandomDamageIsNeverSilent(t *testing.T) {
+	whole := newDamaged(t)
+	files := map[string][]byte{}
+	for _, name := range []string{"snapshot.0", "snapshot.a", "log.1", "log.b", "paddock.mark"} {
+		b, err := whole.ReadFile(version2 + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = b
+	}
+	end := map[string]int{"log.b": whole.end(), "log.1": len(files["log.1"]), "snapshot.a": len(files["snapshot.a"])}
+	first, tree := open2(t, whole.cfg)
+	digest := tree.Digest()
+	first.Close()
+	refused := 0
+	const rounds = 1500
+	for seed := range uint64(rounds) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		for name, b := range files {
+			whole.put(name, b)
+		}
+		list, _ := whole.List("/data/version-2")
+		for _, fi := range list {
+			if files[fi.Name] == nil {
+				whole.rm(fi.Name)
+			}
+		}
+		name := []string{"log.b", "log.b", "log.b", "log.1", "snapshot.a"}[rng.IntN(5)]
+		if name != "log.b" && rng.IntN(2) == 0 { // make the older ones needed
+			whole.change("snapshot.a", cut(100))
+		}
+		b, n := bytes.Clone(files[name]), end[name]
+		from, size := rng.IntN(n), 1+rng.IntN(600)
+		to := min(n, from+size)
+		what := rng.IntN(6)
+		switch what {
+		case 0:
+			b[from] ^= 1 << rng.IntN(8)
+		case 1:
+			b = b[:from]
+		case 2:
+			clear(b[from:to])
+		case 3: // twice
+			b = slices.Concat(b[:to], b[from:to], b[to:])
+		case 4: // gone
+			b = slices.Concat(b[:from], b[to:])
+		case 5: // from elsewhere
+			copy(b[from:to], b[rng.IntN(n-(to-from)+1):n])
+		}
+		whole.put(name, b)
+		s, err := storage.Open(whole.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := s.Recover()
+		switch {
+		case err != nil:
+			refused++
+		case tree.LastZxid() != 20 || tree.Digest() != digest:
+			t.Errorf("seed %d: damage %d of %s at %d to %d: recovered up to %v", seed, what, name, from, to, tree.LastZxid())
+		}
+		s.Close()
+		whole.Kill()
+	}
+	if refused < rounds/3 || refused > rounds*9/10 {
+		t.Errorf("%d of %d refused: the damage does not do what it should", refused, rounds)
+	}
+	t.Logf("%d of %d refused", refused, rounds)
 }

@@ -164,7 +164,7 @@ type Report struct {
 	AcceptedEpoch, CurrentEpoch string       // as in the files; "" if missing
 	LastZxid                    zab.Zxid     // what recovery would end at
 	Znodes                      int
-	DroppedBytes                int64 // an unfinished write that recovery would cut off
+	DroppedBytes                int64 // an unfinished write that recovery would cut off the newest log
 	// Err is why a server would refuse to start, or nil.
 	Err error
 }
@@ -210,6 +210,11 @@ func Verify(cfg Config) (*Report, error) {
 	r := &restorer{s: s}
 	rep.Err = r.read()
 	rep.LastZxid, rep.DroppedBytes = r.last, r.rec.DroppedBytes
+	for i := range rep.Files {
+		if rep.Files[i].Name == r.rec.DroppedFrom {
+			rep.Files[i].Err = nil // an unfinished write is no damage
+		}
+	}
 	if r.tree != nil {
 		rep.Znodes = r.tree.NodeCount()
 	}
