@@ -34,6 +34,10 @@ type server struct {
 
 var lastPort atomic.Int32
 
+// Two runs at a time begin at different ports: while one restarts a server the
+// other must not take its port.
+func init() { lastPort.Store(int32(os.Getpid() % 300)) }
+
 // freePort picks a port of 24700–24999; the ranges below belong to the JUnit
 // runs, whose ports Apache's PortAssignment chooses.
 func freePort(t *testing.T) int {

@@ -1,0 +1,147 @@
+//go:build interop
+
+package peer
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Patience bounds, in tests, every wait for something that should happen soon.
+// It is long because test machines are busy.
+const Patience = 60 * time.Second
+
+// binary is the paddock executable under test, made by Main.
+var binary string
+
+// Main builds paddock, runs the tests and returns the exit status. The variable
+// INTEROP_PADDOCK names an executable to be taken instead.
+func Main(m *testing.M) int {
+	if binary = os.Getenv("INTEROP_PADDOCK"); binary != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "paddock-interop")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "paddock")
+	build := exec.Command("go", "build", "-o", binary, "github.com/paddockio/paddock")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// Paddock returns the path of the executable.
+func Paddock() string { return binary }
+
+// Missing ends a test whose peer is not on this machine: skipped with the reason
+// on a developer's, failed in CI, where nothing may be missing.
+func Missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+var fetched struct {
+	sync.Mutex // held while Maven runs
+	classpath  string
+}
+
+// Apache returns the class path of Apache's server, its shell, and a logging
+// configuration that prints to standard error: the project java/apache beside
+// this package, whose pom.xml names the versions. Jars stay in Maven's cache,
+// the list of them in the user's.
+func Apache(t testing.TB) string {
+	t.Helper()
+	fetched.Lock()
+	defer fetched.Unlock()
+	if fetched.classpath != "" {
+		return fetched.classpath
+	}
+	for _, program := range []string{"java", "mvn"} {
+		if _, err := exec.LookPath(program); err != nil {
+			Missing(t, "%s is not on this machine", program)
+		}
+	}
+	project, err := filepath.Abs(filepath.Join("..", "java", "apache"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pom := filepath.Join(project, "pom.xml")
+	b, err := os.ReadFile(pom)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	list := filepath.Join(cache, "paddock-interop", "peer", fmt.Sprintf("%x", sha256.Sum256(b))[:16])
+	jars, err := os.ReadFile(list)
+	if err != nil || !allExist(string(jars)) {
+		if err := os.MkdirAll(filepath.Dir(list), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		mvn := exec.Command("mvn", "-q", "-B", "-f", pom, "dependency:build-classpath", "-Dmdep.outputFile="+list)
+		if out, err := mvn.CombinedOutput(); err != nil {
+			Missing(t, "Maven cannot fetch Apache's server: %v\n%s", err, out)
+		}
+		if jars, err = os.ReadFile(list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fetched.classpath = project + ":" + strings.TrimSpace(string(jars))
+	return fetched.classpath
+}
+
+func allExist(jars string) bool {
+	for _, jar := range strings.Split(strings.TrimSpace(jars), ":") {
+		if _, err := os.Stat(jar); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Java is a command that runs a class of Apache's, set up for a short life.
+func Java(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	return exec.Command("java", append([]string{
+		"-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", Apache(t),
+	}, args...)...)
+}
+
+var ports atomic.Int32
+
+// Port returns a free port of 127.0.0.1, from 27000 to 27999.
+func Port(t testing.TB) int {
+	t.Helper()
+	if ports.Load() == 0 {
+		// Test binaries of several packages may run at the same time.
+		ports.CompareAndSwap(0, int32(os.Getpid()%10*100)+1)
+	}
+	for range 1000 {
+		port := 27000 + int(ports.Add(1)%1000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port from 27000 to 27999")
+	return 0
+}
