@@ -193,7 +193,7 @@ func (a *Agent) openRegistry(dir string) error {
 func (a *Agent) openMirror(dir string) error {
 	var err error
 	a.mirror, err = configsync.New(configsync.Config{
-		Targets: targets(a.cfg.ConfigSync), Client: configsync.FromClient(a.client),
+		Targets: a.cfg.ConfigSync, Client: configsync.FromClient(a.client),
 		StateDir: filepath.Join(dir, "configsync"), Logger: a.log.With("part", "configsync"),
 	})
 	if err != nil {
@@ -261,17 +261,4 @@ func (a *Agent) runClient(ctx context.Context) error {
 	stop()
 	wg.Wait()
 	return err
-}
-
-// targets turns the settings into those of the mirror.
-func targets(list []config.Target) []configsync.Target {
-	var out []configsync.Target
-	for _, t := range list {
-		out = append(out, configsync.Target{
-			Name: t.Name, From: t.From, To: t.To, Tree: t.Tree, Mode: configsync.Mode(t.Mode), Owner: t.Owner, Group: t.Group,
-			Delete: configsync.DeletePolicy(t.Delete), Check: t.Check, Reload: t.Reload, CheckTimeout: t.Timeout, ReloadTimeout: t.Timeout,
-			Debounce: t.Debounce,
-		})
-	}
-	return out
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/paddockio/paddock/agent/config"
+	"github.com/paddockio/paddock/configsync"
 	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/wire"
 )
@@ -39,7 +40,7 @@ func (w world) config() config.Config {
 	c.Zab.Role, c.Zab.ClientListen = config.RoleVoter, "127.0.0.1:0"
 	c.Registry.ServicesDir, c.Registry.Advertise = w.services, "127.0.0.1"
 	c.DNS.Listen, c.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0"
-	c.ConfigSync = []config.Target{{Name: "app", From: "/config/app", To: w.files + "/", Tree: true}}
+	c.ConfigSync = []configsync.Target{{Name: "app", From: "/config/app", To: w.files + "/", Tree: true}}
 	return c
 }
 

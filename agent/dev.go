@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/paddockio/paddock/agent/config"
+	"github.com/paddockio/paddock/configsync"
 	"github.com/paddockio/paddock/examples/quickstart"
 	"github.com/paddockio/paddock/registry/nameserver"
 	"github.com/paddockio/paddock/zab/wire"
@@ -35,7 +36,7 @@ func prepareDev(cfg config.Config, dir string) (config.Config, error) {
 		}
 	}
 	if len(cfg.ConfigSync) == 0 {
-		cfg.ConfigSync = []config.Target{{Name: "app", From: devConfigRoot, To: filepath.Join(dir, "app") + "/", Tree: true}}
+		cfg.ConfigSync = []configsync.Target{{Name: "app", From: devConfigRoot, To: filepath.Join(dir, "app") + "/", Tree: true}}
 	}
 	return cfg, nil
 }

@@ -57,7 +57,7 @@ type Target struct {
 	Mode Mode
 
 	// DirMode is the mode of directories that the mirror makes. Default 0755.
-	DirMode Mode `mapstructure:"dir_mode"`
+	DirMode Mode
 
 	// Owner and Group are names or numbers. Default: those of the file that is
 	// there, else the agent's. Other owners than itself only root can give.
@@ -85,25 +85,25 @@ type Target struct {
 	// InPlace allows writing into the file where it cannot be replaced because it
 	// is a mount point of its own, as in containers. Readers may then see half a
 	// file. Default: report and leave it.
-	InPlace bool `mapstructure:"in_place"`
+	InPlace bool
 
 	// Check is run on what is staged before it gets its name: {file} is the staged
 	// file, or a directory with all files of the tree as they would be. If it fails
 	// the old files stay.
 	Check Command
 	// CheckTimeout ends the check, which then has failed. Default 30s.
-	CheckTimeout time.Duration `mapstructure:"check_timeout"`
+	CheckTimeout time.Duration
 
 	// Reload is run after files changed. Targets with the same command share one
 	// run.
 	Reload Command
 	// ReloadTimeout ends the reload, which then has failed. Default 30s.
-	ReloadTimeout time.Duration `mapstructure:"reload_timeout"`
+	ReloadTimeout time.Duration
 	// ReloadInterval is the least time between two runs. Default 1s.
-	ReloadInterval time.Duration `mapstructure:"reload_interval"`
+	ReloadInterval time.Duration
 	// ReloadTries is how often a failing reload is run for one change, with
 	// growing pauses of 1s to 1m. Default 6.
-	ReloadTries int `mapstructure:"reload_tries"`
+	ReloadTries int
 
 	// Debounce is how long the znodes must rest before files are written; a
 	// source that never rests is written after ten times as long. Default 10ms.
@@ -112,12 +112,12 @@ type Target struct {
 	// MaxFile bounds the bytes of one file; a larger znode is reported and the
 	// file left as it is. Default 1 MiB, which is also what ZooKeeper stores by
 	// default.
-	MaxFile int64 `mapstructure:"max_file"`
+	MaxFile int64
 	// MaxFiles bounds the znodes of a tree, and MaxTotal their bytes, which are
 	// held in memory; a larger tree is reported and nothing is written. Defaults
 	// 10,000 and 64 MiB.
-	MaxFiles int   `mapstructure:"max_files"`
-	MaxTotal int64 `mapstructure:"max_total"`
+	MaxFiles int
+	MaxTotal int64
 }
 
 // Policies; see [Target].
@@ -250,8 +250,11 @@ func (t Target) Validate() error {
 			bad("%s must not be negative", key)
 		}
 	}
-	if t.ReloadTries < 0 || t.MaxFile < 0 || t.MaxFiles < 0 || t.MaxTotal < 0 {
-		bad("reload_tries, max_file, max_files and max_total must not be negative")
+	for key, n := range map[string]int64{"reload_tries": int64(t.ReloadTries), "max_file": t.MaxFile,
+		"max_files": int64(t.MaxFiles), "max_total": t.MaxTotal} {
+		if n < 0 {
+			bad("%s must not be negative", key)
+		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/paddockio/paddock/configsync"
 )
 
 // words are the four-letter words of ZooKeeper 3.9.
@@ -292,12 +294,12 @@ func (v *validation) domain(key, domain string) {
 	v.require(key, lower != "local" && !strings.HasSuffix(lower, ".local"), ".local belongs to multicast DNS")
 }
 
-func (v *validation) targets(list []Target) {
+func (v *validation) targets(list []configsync.Target) {
 	names, files := map[string]int{}, map[string]int{}
-	tree := func(t Target) bool { return t.Tree || strings.HasSuffix(t.To, "/") }
+	tree := func(t configsync.Target) bool { return t.Tree || strings.HasSuffix(t.To, "/") }
 	for i, t := range list {
 		key := fmt.Sprintf("configsync[%d]", i)
-		for _, err := range unjoin(t.Sync().Validate()) {
+		for _, err := range unjoin(t.Validate()) {
 			v.targetFault(key, err.Error())
 		}
 		if first, twice := names[t.Name]; twice && t.Name != "" {
@@ -319,13 +321,10 @@ func (v *validation) targets(list []Target) {
 // setting, its key.
 func (v *validation) targetFault(key, text string) {
 	word, rest, _ := strings.Cut(text, " ")
-	if strings.HasSuffix(word, "_timeout") {
-		word = "timeout" // one setting here
-	}
-	t := reflect.TypeFor[Target]()
-	for i := range t.NumField() {
-		if k := fieldKey(t.Field(i)); k == strings.TrimSuffix(word, ":") {
-			v.fail(key+"."+k, "%s", rest)
+	word = strings.TrimSuffix(word, ":")
+	for _, f := range fields(reflect.ValueOf(&configsync.Target{}).Elem()) {
+		if f.key == word {
+			v.fail(key+"."+word, "%s", rest)
 			return
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/paddockio/paddock/configsync"
 )
 
 // write puts a file into a fresh directory.
@@ -66,7 +68,7 @@ func TestTheSampleFileHasEveryKeyWithItsDefault(t *testing.T) {
 			t.Errorf("%s is not in the sample", l.key)
 		}
 	}
-	var target Target
+	var target configsync.Target
 	for _, l := range leaves(reflect.ValueOf(&target).Elem(), "configsync[0].") {
 		if d.lines[l.key] == 0 {
 			t.Errorf("%s is not in the sample", l.key)
@@ -75,7 +77,7 @@ func TestTheSampleFileHasEveryKeyWithItsDefault(t *testing.T) {
 	if len(c.ConfigSync) != 1 {
 		t.Fatalf("%d targets in the sample, want 1", len(c.ConfigSync))
 	}
-	if err := c.ConfigSync[0].Sync().Validate(); err != nil {
+	if err := c.ConfigSync[0].Validate(); err != nil {
 		t.Errorf("the target in the sample: %v", err)
 	}
 }
@@ -125,6 +127,9 @@ configsync:
   - name: a
     mode: "rw"
     colour: red
+    in_place: 1
+    max_file: 1 MB
+    check_timeout: 5
 log: {level: loud}
 `)
 	t.Setenv("PADDOCK_ZAB_SYNC_LIMIT", "few")
@@ -132,16 +137,19 @@ log: {level: loud}
 	got := strings.ReplaceAll(err.Error(), file, "agent.yaml")
 	want := `agent.yaml:1: name: wants text, got the number 7; write "7"
 agent.yaml:2: dta_dir: unknown key; did you mean data_dir?
-agent.yaml:4: zab.tick_time: wants a duration such as 2s, got the number 2
+agent.yaml:4: zab.tick_time: wants a duration such as 2s or 500ms, got the number 2
 agent.yaml:5: zab.tick_time: is set twice, first in line 4
 agent.yaml:6: zab.force_sync: wants true or false, got "yes"
 agent.yaml:7: zab.snap_count: wants a whole number, got "many"
-agent.yaml:8: zab.servers[1]: wants text, got the number 5
+agent.yaml:8: zab.servers[1]: wants text, got the number 5; write "5"
 agent.yaml:9: zab.four_letter_words: wants a list, got "srvr"
 agent.yaml:11: dns: wants keys and values, got a list
 agent.yaml:14: configsync[0].mode: wants file permissions such as 0644, got "rw"
 agent.yaml:15: configsync[0].colour: unknown key
-agent.yaml:16: log.level: wants debug, info, warn or error, got "loud"
+agent.yaml:16: configsync[0].in_place: wants true or false, got the number 1
+agent.yaml:17: configsync[0].max_file: wants a whole number, got "1 MB"
+agent.yaml:18: configsync[0].check_timeout: wants a duration such as 2s or 500ms, got the number 5
+agent.yaml:19: log.level: wants debug, info, warn or error, got "loud"
 environment: PADDOCK_ZAB_SYNC_LIMIT: wants a whole number, got "few"
 flag: -zab.init_limit: wants a whole number, got "x"`
 	if got != want {
@@ -167,7 +175,7 @@ dns: {listen: "localhost:53", domain: "a..b", ttl: 0s}
 bootstrap: {expect: 3}
 configsync:
   - {name: a, from: /a, to: /etc/app/}
-  - {name: a, from: b, to: etc/app, delete: maybe}
+  - {name: a, from: b, to: etc/app, delete: maybe, edits: ask, links: follow, max_files: -1, reload_interval: -1s}
   - {name: c, from: /c, to: /etc/app/x}
 admin: {listen: "127.0.0.1:99999"}
 `)
@@ -190,7 +198,11 @@ agent.yaml:14: dns.domain: wants a domain of at most 62 characters such as paddo
 agent.yaml:14: dns.ttl: wants 1s to 168h, got 0s
 agent.yaml:15: bootstrap.expect: 3 servers need bootstrap.join to find each other
 agent.yaml:18: configsync[1].delete: "maybe": want one of ["keep" "remove"]
+agent.yaml:18: configsync[1].edits: "ask": want one of ["restore" "report"]
 agent.yaml:18: configsync[1].from: "b" must begin with /
+agent.yaml:18: configsync[1].links: "follow": want one of ["refuse" "replace"]
+agent.yaml:18: configsync[1].max_files: must not be negative
+agent.yaml:18: configsync[1].reload_interval: must not be negative
 agent.yaml:18: configsync[1].to: "etc/app" must be the absolute path of a file or a directory
 agent.yaml:18: configsync[1].name: configsync[0] is called "a" too
 agent.yaml:19: configsync[2].to: /etc/app/x collides with configsync[0], /etc/app/: two targets would overwrite each other
@@ -255,23 +267,55 @@ func TestAnEmptyFileIsTheDefault(t *testing.T) {
 	}
 }
 
-func TestSizes(t *testing.T) {
+func TestNumbersMayHaveUnits(t *testing.T) {
 	for _, tc := range []struct {
 		text string
-		want Size
+		want int64
 		ok   bool
 	}{
-		{"0", 0, true}, {"1048575", 1048575, true}, {"64MiB", 64 << 20, true}, {"4 GiB", 4 << 30, true}, {"7B", 7, true},
-		{"-1", 0, false}, {"1.5MiB", 0, false}, {"9999999TiB", 0, false}, {"MiB", 0, false}, {"", 0, false},
+		{"0", 0, true}, {"-1", -1, true}, {"1048575", 1048575, true}, {"64MiB", 64 << 20, true}, {"4 GiB", 4 << 30, true},
+		{"-1KiB", 0, false}, {"1.5MiB", 0, false}, {"9999999TiB", 0, false}, {"MiB", 0, false}, {"", 0, false}, {"7B", 0, false},
 	} {
-		got, err := ParseSize(tc.text)
-		if got != tc.want || (err == nil) != tc.ok {
-			t.Errorf("ParseSize(%q) = %v, %v", tc.text, got, err)
+		got, err := parseNumber(tc.text, 64)
+		if (err == nil) != tc.ok || tc.ok && got != tc.want {
+			t.Errorf("parseNumber(%q) = %v, %v", tc.text, got, err)
 		}
 		if tc.ok {
-			if again, err := ParseSize(got.String()); again != got || err != nil {
-				t.Errorf("%v prints %q, which reads %v, %v", int64(got), got.String(), again, err)
+			if again, err := parseNumber(formatNumber(got), 64); again != got || err != nil {
+				t.Errorf("%d prints %q, which reads %v, %v", got, formatNumber(got), again, err)
 			}
+		}
+	}
+}
+
+func TestKeysFollowFromNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"Name": "name", "TickTime": "tick_time", "UDPSize": "udp_size", "ID": "id", "NegativeTTL": "negative_ttl",
+		"TCPConnsPerClient": "tcp_conns_per_client", "SkipACL": "skip_acl", "CommandURL": "command_url",
+	} {
+		if got := snake(name); got != want {
+			t.Errorf("snake(%s) = %s, want %s", name, got, want)
+		}
+	}
+	// An exception for a field that was renamed would be without effect.
+	used := map[string]bool{}
+	var walk func(t reflect.Type)
+	walk = func(t reflect.Type) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			used[t.String()+"."+f.Name] = true
+			if f.Type.Kind() == reflect.Slice {
+				f.Type = f.Type.Elem()
+			}
+			if isSection(f.Type) {
+				walk(f.Type)
+			}
+		}
+	}
+	walk(reflect.TypeFor[Config]())
+	for name := range exceptions {
+		if !used[name] {
+			t.Errorf("exception for %s, which does not exist", name)
 		}
 	}
 }

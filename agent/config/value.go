@@ -1,9 +1,11 @@
 package config
 
 import (
+	"encoding"
 	"fmt"
 	"log/slog"
 	"math"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -12,145 +14,120 @@ import (
 	"github.com/paddockio/paddock/configsync"
 )
 
-// A Size is a number of bytes; in files a number, or a number with KiB, MiB, GiB
-// or TiB behind it.
-type Size int64
+// wants says what the text of a type has to be.
+var wants = map[reflect.Type]string{
+	reflect.TypeFor[time.Duration]():   "a duration such as 2s or 500ms",
+	reflect.TypeFor[configsync.Mode](): "file permissions such as 0644",
+	reflect.TypeFor[slog.Level]():      "debug, info, warn or error",
+	reflect.TypeFor[netip.Addr]():      "an IP address",
+	reflect.TypeFor[netip.Prefix]():    "a network such as 10.0.0.0/8",
+}
 
-var sizeUnits = []struct {
+func wanted(t reflect.Type) string {
+	if w, ok := wants[t]; ok {
+		return w
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	}
+	return "text"
+}
+
+// units stand behind a number of bytes; without one it is a plain number.
+var units = []struct {
 	name  string
 	shift uint
-}{{"TiB", 40}, {"GiB", 30}, {"MiB", 20}, {"KiB", 10}, {"B", 0}}
+}{{"TiB", 40}, {"GiB", 30}, {"MiB", 20}, {"KiB", 10}}
 
-// ParseSize reads a size.
-func ParseSize(s string) (Size, error) {
+func parseNumber(s string, bits int) (int64, error) {
 	digits, shift := s, uint(0)
-	for _, u := range sizeUnits {
+	for _, u := range units {
 		if d, ok := strings.CutSuffix(s, u.name); ok {
 			digits, shift = strings.TrimSpace(d), u.shift
 			break
 		}
 	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64>>shift {
-		return 0, fmt.Errorf("wants a size in bytes such as 64MiB, got %q", s)
+	n, err := strconv.ParseInt(digits, 10, bits)
+	if high := int64(math.MaxInt64 >> (64 - bits)); err == nil && shift > 0 && (n < 0 || n > high>>shift) {
+		err = strconv.ErrRange
 	}
-	return Size(n << shift), nil
+	return n << shift, err
 }
 
-// String prints the size in the largest unit that divides it.
-func (s Size) String() string {
-	for _, u := range sizeUnits {
-		if s > 0 && u.shift > 0 && s%(1<<u.shift) == 0 {
-			return strconv.FormatInt(int64(s>>u.shift), 10) + u.name
+// formatNumber prints in the largest unit that divides n.
+func formatNumber(n int64) string {
+	for _, u := range units {
+		if n > 0 && n%(1<<u.shift) == 0 {
+			return strconv.FormatInt(n>>u.shift, 10) + u.name
 		}
 	}
-	return strconv.FormatInt(int64(s), 10)
+	return strconv.FormatInt(n, 10)
 }
 
-// parse sets v, a scalar field, from text as the environment, flags, zoo.cfg and
-// the plain scalars of YAML give it. The error says what is wanted.
+// parse sets v from text as the environment, flags and the plain scalars of YAML
+// give it. The error says what is wanted.
 func parse(text string, v reflect.Value) error {
-	switch v.Interface().(type) {
-	case time.Duration:
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			return fmt.Errorf("wants a duration such as 2s or 500ms, got %q", text)
-		}
-		v.SetInt(int64(d))
-		return nil
-	case Size:
-		s, err := ParseSize(text)
-		v.SetInt(int64(s))
-		return err
-	case configsync.Mode:
-		m, err := strconv.ParseUint(strings.TrimPrefix(text, "0o"), 8, 32)
-		if err != nil || m > 0o777 {
-			return fmt.Errorf("wants file permissions such as 0644, got %q", text)
-		}
-		v.SetUint(m)
-		return nil
-	case slog.Level:
-		for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
-			if strings.EqualFold(text, l.String()) {
-				v.SetInt(int64(l))
-				return nil
-			}
-		}
-		return fmt.Errorf("wants debug, info, warn or error, got %q", text)
-	}
-	switch v.Kind() {
-	case reflect.String:
-		v.SetString(text)
-	case reflect.Bool:
-		if text != "true" && text != "false" {
-			return fmt.Errorf("wants true or false, got %q", text)
-		}
-		v.SetBool(text == "true")
-	case reflect.Int, reflect.Int64:
-		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
-		if err != nil {
-			return fmt.Errorf("wants a whole number, got %q", text)
-		}
-		v.SetInt(n)
-	case reflect.Slice: // of text: the environment and flags separate by commas
-		list := []string{}
+	err := errNoText
+	switch u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); {
+	case v.Kind() == reflect.Slice: // the environment and flags separate by commas
+		list := reflect.MakeSlice(v.Type(), 0, 0)
 		for e := range strings.SplitSeq(text, ",") {
-			if e = strings.TrimSpace(e); e != "" {
-				list = append(list, e)
+			if e = strings.TrimSpace(e); e == "" {
+				continue
 			}
+			elem := reflect.New(v.Type().Elem()).Elem()
+			if err := parse(e, elem); err != nil {
+				return err
+			}
+			list = reflect.Append(list, elem)
 		}
-		v.Set(reflect.ValueOf(list))
-	default:
-		return fmt.Errorf("cannot be set by text") // not reached: only leaves get here
+		v.Set(list)
+		return nil
+	case ok:
+		err = u.UnmarshalText([]byte(text))
+	case v.Type() == reflect.TypeFor[time.Duration]():
+		var d time.Duration
+		d, err = time.ParseDuration(text)
+		v.SetInt(int64(d))
+	case v.Kind() == reflect.String:
+		v.SetString(text)
+		return nil
+	case v.Kind() == reflect.Bool && (text == "true" || text == "false"):
+		v.SetBool(text == "true")
+		return nil
+	case v.CanInt():
+		var n int64
+		n, err = parseNumber(text, v.Type().Bits())
+		v.SetInt(n)
+	}
+	if err != nil {
+		return fmt.Errorf("wants %s, got %q", wanted(v.Type()), text)
 	}
 	return nil
 }
 
+var errNoText = fmt.Errorf("cannot be set by text")
+
 // format is the reverse of parse, for defaults in help texts and flags.
 func format(v reflect.Value) string {
 	switch x := v.Interface().(type) {
-	case []string:
-		return strings.Join(x, ",")
 	case slog.Level:
 		return strings.ToLower(x.String())
+	case fmt.Stringer:
+		return x.String()
+	}
+	switch {
+	case v.Kind() == reflect.Slice:
+		list := make([]string, v.Len())
+		for i := range list {
+			list[i] = format(v.Index(i))
+		}
+		return strings.Join(list, ",")
+	case v.CanInt():
+		return formatNumber(v.Int())
 	}
 	return fmt.Sprint(v.Interface())
-}
-
-// A leaf is one setting: a field that is not a struct or a list of structs.
-type leaf struct {
-	key   string // zab.tick_time
-	value reflect.Value
-}
-
-// env is the name of the leaf's environment variable.
-func (l leaf) env() string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(l.key, ".", "_"))
-}
-
-const envPrefix = "PADDOCK_"
-
-// leaves lists the settings below v, a struct, in the order of its fields.
-func leaves(v reflect.Value, prefix string) []leaf {
-	var list []leaf
-	for i := range v.NumField() {
-		key := fieldKey(v.Type().Field(i))
-		if key == "-" {
-			continue
-		}
-		f := v.Field(i)
-		switch {
-		case f.Kind() == reflect.Struct:
-			list = append(list, leaves(f, prefix+key+".")...)
-		case isStructList(f.Type()):
-			// Elements have no fixed key: only a file can give them.
-		default:
-			list = append(list, leaf{prefix + key, f})
-		}
-	}
-	return list
-}
-
-func isStructList(t reflect.Type) bool {
-	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
 }

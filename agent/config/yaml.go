@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +12,6 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/paddockio/paddock/configsync"
 )
 
 // maxFileBytes bounds every file that is read here.
@@ -75,46 +74,38 @@ func (d *document) decode(n *yaml.Node, v reflect.Value, key string) {
 		d.fail(n, key, "anchors and aliases are not supported: write the value out")
 		return
 	}
+	_, isText := v.Addr().Interface().(encoding.TextUnmarshaler)
 	switch {
-	case v.Kind() == reflect.Struct:
-		d.decodeStruct(n, v, key)
-	case isStructList(v.Type()):
+	case isSection(v.Type()):
+		d.decodeSection(n, v, key)
+	case v.Kind() == reflect.Slice && !(isText && n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str"):
 		d.decodeList(n, v, key)
-	case v.Type() == reflect.TypeFor[configsync.Command]() && n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str":
-		v.Set(reflect.ValueOf(configsync.ShellCommand(n.Value)))
-	case v.Kind() == reflect.Slice:
-		d.decodeTexts(n, v, key)
 	default:
 		d.decodeScalar(n, v, key)
 	}
 }
 
-func (d *document) decodeStruct(n *yaml.Node, v reflect.Value, key string) {
+func (d *document) decodeSection(n *yaml.Node, v reflect.Value, key string) {
 	if isNull(n) {
 		return // "zab:" with every line under it commented out
 	}
-	fields := map[string]reflect.Value{}
-	for i := range v.NumField() {
-		if k := fieldKey(v.Type().Field(i)); k != "-" {
-			fields[k] = v.Field(i)
-		}
+	known := map[string]reflect.Value{}
+	for _, f := range fields(v) {
+		known[f.key] = f.value
 	}
 	d.pairs(n, key, func(k, value *yaml.Node, full string) {
-		if f, ok := fields[k.Value]; ok {
+		if f, ok := known[k.Value]; ok {
 			d.lines[full] = k.Line
 			d.decode(value, f, full)
 			return
 		}
 		msg := "unknown key"
-		if near := nearest(k.Value, fields); near != "" {
+		if near := nearest(k.Value, known); near != "" {
 			msg += "; did you mean " + near + "?"
 		}
 		d.fail(k, full, "%s", msg)
 	})
 }
-
-// fieldKey is the key of a field, "-" for one that no source sets.
-func fieldKey(f reflect.StructField) string { return f.Tag.Get("key") }
 
 // pairs calls f for each key of n, a mapping.
 func (d *document) pairs(n *yaml.Node, key string, f func(k, value *yaml.Node, full string)) {
@@ -152,61 +143,25 @@ func (d *document) decodeList(n *yaml.Node, v reflect.Value, key string) {
 	}
 	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 	for i, e := range n.Content {
-		elem := list.Index(i)
-		d.lines[fmt.Sprintf("%s[%d]", key, i)] = e.Line
-		d.decode(e, elem, fmt.Sprintf("%s[%d]", key, i))
+		full := fmt.Sprintf("%s[%d]", key, i)
+		d.lines[full] = e.Line
+		d.decode(e, list.Index(i), full)
 	}
 	v.Set(list)
 	d.read(key, v)
 }
 
-func (d *document) decodeTexts(n *yaml.Node, v reflect.Value, key string) {
-	list := []string{}
-	if !isNull(n) {
-		if n.Kind != yaml.SequenceNode {
-			d.fail(n, key, "wants a list, got %s", describe(n))
-			return
-		}
-		for i, e := range n.Content {
-			if e.Kind != yaml.ScalarNode || e.ShortTag() != "!!str" {
-				d.fail(e, fmt.Sprintf("%s[%d]", key, i), "wants text, got %s", describe(e))
-				continue
-			}
-			d.lines[fmt.Sprintf("%s[%d]", key, i)] = e.Line
-			list = append(list, e.Value)
-		}
-	}
-	v.Set(reflect.ValueOf(list).Convert(v.Type()))
-	d.read(key, v)
-}
-
 func (d *document) decodeScalar(n *yaml.Node, v reflect.Value, key string) {
 	if n.Kind != yaml.ScalarNode || isNull(n) {
-		d.fail(n, key, "wants %s, got %s", kindOf(v), describe(n))
+		d.fail(n, key, "wants %s, got %s", wanted(v.Type()), describe(n))
 		return
 	}
-	tag := n.ShortTag()
-	fits := true
-	switch kindOf(v) {
-	case "text":
-		fits = tag == "!!str"
-	case "true or false":
-		fits = tag == "!!bool" && (n.Value == "true" || n.Value == "false")
-	case "a whole number":
-		fits = tag == "!!int"
-	case "a duration such as 2s":
-		fits = tag == "!!str" || n.Value == "0"
-	}
-	if !fits {
-		hint := ""
-		if kindOf(v) == "text" {
-			hint = fmt.Sprintf("; write %q", n.Value)
-		}
-		d.fail(n, key, "wants %s, got %s%s", kindOf(v), describe(n), hint)
+	if v.Kind() == reflect.String && n.ShortTag() != "!!str" {
+		d.fail(n, key, "wants text, got %s; write %q", describe(n), n.Value)
 		return
 	}
 	if err := parse(n.Value, v); err != nil {
-		d.fail(n, key, "%v", err)
+		d.fail(n, key, "wants %s, got %s", wanted(v.Type()), describe(n))
 		return
 	}
 	d.read(key, v)
@@ -216,26 +171,6 @@ func (d *document) read(key string, v reflect.Value) {
 	if d.leaf != nil {
 		d.leaf(key, v)
 	}
-}
-
-func kindOf(v reflect.Value) string {
-	switch t := v.Type().String(); {
-	case t == "time.Duration":
-		return "a duration such as 2s"
-	case t == "config.Size":
-		return "a size such as 64MiB"
-	case t == "configsync.Mode":
-		return "file permissions such as 0644"
-	case t == "slog.Level":
-		return "debug, info, warn or error"
-	}
-	switch v.Kind() {
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Int, reflect.Int64:
-		return "a whole number"
-	}
-	return "text"
 }
 
 func describe(n *yaml.Node) string {

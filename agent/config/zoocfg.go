@@ -202,7 +202,7 @@ func zooKiB(v string) (any, error) {
 	if err != nil || n < 0 {
 		return nil, fmt.Errorf("wants a number of KiB, got %q", v)
 	}
-	return Size(n << 10), nil
+	return int64(n << 10), nil
 }
 
 // zooBytes reads as Integer.getInteger does, which knows hex.
@@ -211,7 +211,7 @@ func zooBytes(v string) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wants a number of bytes, got %q", v)
 	}
-	return Size(n), nil
+	return int64(n), nil
 }
 
 func zooWords(v string) (any, error) {
