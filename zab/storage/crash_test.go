@@ -39,7 +39,7 @@ type history struct {
 
 func newHistory(t *testing.T, seed uint64) *history {
 	disk := storagetest.NewDisk(seed)
-	return &history{
+	h := &history{
 		t: t, disk: disk, rng: rand.New(rand.NewPCG(seed, 1)),
 		cfg: storage.Config{
 			DataDir: "/data", LogDir: "/logs", FS: disk, PreallocBytes: 8 << 10,
@@ -49,6 +49,10 @@ func newHistory(t *testing.T, seed uint64) *history {
 		},
 		digest: map[zab.Zxid]uint64{}, allowed: map[zab.Zxid]bool{0: true},
 	}
+	if seed%3 == 2 {
+		h.cfg.MarkInterval = 1 // or as much of it as can be
+	}
+	return h
 }
 
 // open starts the store on what the disk holds, and checks that.
