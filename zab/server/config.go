@@ -55,8 +55,11 @@ type Config struct {
 	MaxOutstandingBytes int64
 
 	// MaxReplyBytes is how much may wait for a client that does not read, in bytes
-	// beyond the largest single reply; then its connection is closed. Default
-	// 16 MiB.
+	// beyond one reply; then its connection is closed. A read whose reply alone
+	// would be longer is refused with -5, which spares the client a connection
+	// that breaks each time. (Java clients take replies up to their own
+	// jute.maxbuffer, 1 MiB by default; like Apache's server, this one does not
+	// know it.) Default 16 MiB.
 	MaxReplyBytes int
 
 	// StallTimeout is how long one write to a client may make no progress before

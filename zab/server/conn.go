@@ -37,6 +37,8 @@ type conn struct {
 	readN      int                   // its result
 	readErr    error
 	batch      []*request
+	full       bool          // something must become less before process goes on
+	drain      bool          // full: until queue is empty
 	greeted    bool          // the first bytes were not a four-letter word
 	sess       *sessionState // set once, before anything else can see it
 
@@ -48,7 +50,9 @@ type conn struct {
 	writing     bool       // some goroutine is in flush
 	lastWord    bool       // close when out is written
 	closed      bool
-	waiting     bool // serve waits for room
+	roomAt      int // serve waits until queue is at most this long; -1: it does not wait
+	owed        int // guess of the bytes that the reads in queue will be answered with
+	widest      int // bytes of the largest request since queue was empty
 	watchCount  int
 	hasReadOnly bool
 	stats       connStats
@@ -56,8 +60,9 @@ type conn struct {
 
 	published    atomic.Pointer[sessionState] // sess, for who only looks
 	dirty        bool                         // owned by the driver: listed in Server.dirty
-	room         chan struct{}                // one token: queue became shorter while waiting
+	room         chan struct{}                // one token: queue or out became shorter while serve waits
 	writingSince atomic.Int64                 // nanos; 0: not in a write call
+	away         atomic.Bool                  // serve may be waiting for something else than bytes
 }
 
 // connStats is what the word cons prints. Latencies are in ms.
@@ -121,7 +126,7 @@ func (e *packetError) Error() string { return e.reason }
 func badPacket(format string, args ...any) error { return &packetError{fmt.Sprintf(format, args...)} }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, since: time.Now(), done: make(chan struct{}), room: make(chan struct{}, 1)}
+	c := &conn{srv: s, nc: nc, since: time.Now(), done: make(chan struct{}), room: make(chan struct{}, 1), roomAt: -1}
 	if t, ok := nc.(*net.TCPConn); ok {
 		c.remote = t.RemoteAddr().(*net.TCPAddr).AddrPort()
 		c.raw, _ = t.SyscallConn()
@@ -139,14 +144,19 @@ func (c *conn) serve() {
 	c.nc.SetReadDeadline(time.Now().Add(c.srv.cfg.HandshakeTimeout))
 	var err error
 	for err == nil {
-		if err = c.fill(); err == nil {
+		if !c.full {
+			err = c.fill()
+		}
+		if err == nil {
 			err = c.process(c.srv.nanos())
 		}
 		c.submit()
+		c.away.Store(true)
 		c.flush()
 		if err == nil {
 			err = c.waitForRoom()
 		}
+		c.away.Store(false)
 	}
 	var bad *packetError
 	switch {
@@ -180,11 +190,12 @@ func (c *conn) finish() {
 	c.flush()
 }
 
+// sessionID returns the session, 0 if there is none yet; for every goroutine.
 func (c *conn) sessionID() zab.SessionID {
-	if c.sess == nil {
-		return 0
+	if sess := c.published.Load(); sess != nil {
+		return sess.id
 	}
-	return c.sess.id
+	return 0
 }
 
 // kill closes the socket; serve notices and cleans up.
@@ -218,6 +229,9 @@ func (c *conn) fill() error {
 		c.in = grown
 	}
 	if c.raw == nil {
+		if c.end == 0 && len(c.in) > readSize {
+			c.in = nil
+		}
 		if c.in == nil {
 			c.in = getIn()
 		}
@@ -270,9 +284,11 @@ func (c *conn) readRaw(fd uintptr) bool {
 	}
 }
 
-// process handles every complete frame in the buffer. Consecutive reads share
-// one hold of the locks.
+// process handles the complete frames in the buffer. It stops early, and sets
+// full, when what is under way or to be written must become less first.
+// Consecutive reads share one hold of the locks.
 func (c *conn) process(now int64) error {
+	c.full = false
 	var held hold
 	frames := int64(0)
 	defer func() {
@@ -282,7 +298,7 @@ func (c *conn) process(now int64) error {
 		c.stats.received += frames
 		c.mu.Unlock()
 	}()
-	for c.end-c.start >= 4 {
+	for c.end-c.start >= 4 && !c.full {
 		if !c.greeted {
 			if done, err := c.greet(); done || err != nil {
 				return err
@@ -314,22 +330,24 @@ func (c *conn) process(now int64) error {
 		switch {
 		case isWrite(op):
 			c.write(xid, op, frame[8:], now)
+			if op == wire.OpCloseSession {
+				return errDone // nothing that comes behind it is executed
+			}
 		case op == wire.OpAuth:
 			if err := c.auth(xid, frame[8:], now); err != nil {
 				return err
 			}
-		default:
-			if held.n == 0 && !c.mayAnswer(xid, op, frame[8:], now) {
-				if !isRead(op) {
-					return errDone // deferred: it closes the connection in its turn
-				}
-				continue
+		case held.n == 0 && c.mustWait(xid, op, frame[8:], now):
+			if !isRead(op) {
+				return errDone // it closes the connection in its turn
 			}
+		default:
 			if held.n == 0 {
 				c.lockForRead()
 			}
 			held = hold{held.n + 1, op, xid}
 			c.answerLocked(xid, op, frame[8:], *c.ids.Load())
+			c.full = len(c.out) >= c.srv.maxUnsent()
 			if !isRead(op) {
 				return errDone
 			}
@@ -372,19 +390,33 @@ func (c *conn) unlockForRead() {
 	c.srv.treeMu.RUnlock()
 }
 
-// mayAnswer reports whether a read can be answered at once. While writes of the
-// same connection are under way it takes its place behind them. (Only serve adds
-// to the queue, so an empty queue stays empty.)
-func (c *conn) mayAnswer(xid int32, op wire.Op, body []byte, now int64) bool {
+// mustWait puts a read behind the writes of the connection that are under way, if
+// there are any; the driver answers it in its turn. The driver cannot stop until
+// the client has taken long replies, so serve stops before there are too many.
+func (c *conn) mustWait(xid int32, op wire.Op, body []byte, now int64) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.queue.len() == 0 {
-		return true
+	idle := c.queue.len() == 0
+	c.mu.Unlock()
+	if idle {
+		return false // and stays so: only serve adds to the queue
 	}
 	r := newRequest(c, xid, op, body, now)
 	r.prep.IDs = *c.ids.Load()
-	c.queue.push(r)
-	return false
+	r.size = c.srv.replySize(op, body, r.prep.IDs)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.queue.len() == 0 { // meanwhile
+		r.free()
+		return false
+	}
+	if op == wire.OpGetData {
+		r.size = max(r.size, c.widest) // what is under way may be what it will read
+	}
+	c.pushLocked(r)
+	if c.owed += r.size; c.owed > c.srv.cfg.MaxReplyBytes/4 {
+		c.full, c.drain = true, true
+	}
+	return true
 }
 
 // write takes a request that needs a transaction.
@@ -393,11 +425,21 @@ func (c *conn) write(xid int32, op wire.Op, body []byte, now int64) {
 	r.write = true
 	r.decode()
 	r.prep.IDs = *c.ids.Load()
-	c.srv.outstandingBytes.Add(int64(len(r.frame)))
 	c.mu.Lock()
-	c.queue.push(r)
+	c.pushLocked(r)
+	c.widest = max(c.widest, len(r.frame))
 	c.mu.Unlock()
 	c.batch = append(c.batch, r)
+}
+
+// pushLocked adds a request to the queue.
+func (c *conn) pushLocked(r *request) {
+	if c.queue.len() == 0 {
+		c.owed, c.widest = 0, 0
+	}
+	c.queue.push(r)
+	c.srv.outstandingBytes.Add(int64(len(r.frame)))
+	c.full = c.queue.len() >= c.srv.cfg.MaxInFlight
 }
 
 // submit hands the writes of the last read call to the driver together.
@@ -409,18 +451,26 @@ func (c *conn) submit() {
 	}
 }
 
-// waitForRoom stops reading from a client that has too much under way.
+// waitForRoom stops reading from a client that has too much under way, or that
+// does not take its replies.
 func (c *conn) waitForRoom() error {
-	limit := c.srv.cfg.MaxInFlight
+	limit := c.srv.cfg.MaxInFlight - 1
+	if c.drain {
+		c.drain, limit = false, 0
+	}
 	for {
 		if c.srv.outstandingBytes.Load() > c.srv.cfg.MaxOutstandingBytes {
 			limit = 0
 		}
 		c.mu.Lock()
-		n := c.queue.len()
-		c.waiting = n > limit
+		room := c.queue.len() <= limit && len(c.out) < c.srv.maxUnsent()
+		limit = min(limit, c.srv.cfg.MaxInFlight/2)
+		c.roomAt = limit
+		if room {
+			c.roomAt = -1
+		}
 		c.mu.Unlock()
-		if n <= limit {
+		if room {
 			return nil
 		}
 		select {
@@ -428,7 +478,14 @@ func (c *conn) waitForRoom() error {
 		case <-c.done:
 			return net.ErrClosed
 		}
-		limit = c.srv.cfg.MaxInFlight / 2
+	}
+}
+
+// gotRoom wakes serve.
+func (c *conn) gotRoom() {
+	select {
+	case c.room <- struct{}{}:
+	default:
 	}
 }
 
@@ -454,7 +511,7 @@ func (c *conn) auth(xid int32, body []byte, now int64) error {
 	if c.queue.len() > 0 {
 		r := newRequest(c, xid, wire.OpAuth, nil, now)
 		r.code = code
-		c.queue.push(r)
+		c.pushLocked(r)
 	} else {
 		c.replyLocked(xid, 0, code, nil)
 	}
@@ -507,10 +564,15 @@ func (c *conn) endLocked() {
 	if len(c.out) > c.srv.cfg.MaxReplyBytes && c.frameAt > c.srv.cfg.MaxReplyBytes/2 && !c.closed {
 		// Half of the bound was there before this frame: the client does not read.
 		c.closed = true
-		c.srv.stats.SlowClients.Add(1)
-		c.srv.log.Warn("closing connection that does not read", "peer", c.remote.String(), "session", c.sessionID(), "bytes", len(c.out))
-		go c.kill()
+		go c.killSlow(len(c.out))
 	}
+}
+
+// killSlow closes a connection whose client does not take its replies.
+func (c *conn) killSlow(unsent int) {
+	c.srv.stats.SlowClients.Add(1)
+	c.srv.log.Warn("closing connection that does not read", "peer", c.remote.String(), "session", c.sessionID(), "bytes", unsent)
+	c.kill()
 }
 
 // replyLocked appends a reply of a header and at most one record.
@@ -536,10 +598,12 @@ func (c *conn) flush() {
 	for len(c.out) > 0 && !c.closed {
 		buf, packets := c.out, c.unsent
 		c.out, c.unsent = nil, 0
+		waiting := c.roomAt >= 0
 		c.mu.Unlock()
-		c.writingSince.Store(c.srv.nanos())
-		_, err := c.nc.Write(buf)
-		c.writingSince.Store(0)
+		if waiting {
+			c.gotRoom()
+		}
+		err := c.writeAll(buf)
 		c.srv.stats.BytesOut.Add(int64(len(buf)))
 		c.srv.stats.Sent.Add(packets)
 		putOut(buf)
@@ -554,4 +618,19 @@ func (c *conn) flush() {
 	if last {
 		c.kill()
 	}
+}
+
+// writeChunk is what a client must take within StallTimeout, and within the
+// timeout of its session.
+const writeChunk = 64 << 10
+
+func (c *conn) writeAll(b []byte) (err error) {
+	for len(b) > 0 && err == nil {
+		n := min(len(b), writeChunk)
+		c.writingSince.Store(c.srv.nanos())
+		_, err = c.nc.Write(b[:n])
+		b = b[n:]
+	}
+	c.writingSince.Store(0)
+	return err
 }

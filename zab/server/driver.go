@@ -293,7 +293,6 @@ func (s *Server) touchLocked(c *conn) {
 // same connection that waited behind it. The caller holds treeMu.
 func (s *Server) complete(r *request) {
 	s.outstanding.Add(-1)
-	s.outstandingBytes.Add(-int64(len(r.frame)))
 	c := r.conn
 	if r.op == wire.OpCloseSession && s.result.Err == wire.OK {
 		s.dropSession(r.prep.Session, c)
@@ -306,6 +305,7 @@ func (s *Server) complete(r *request) {
 	if head := c.queue.pop(); head != r {
 		panic("zab/server: replies out of order")
 	}
+	bytes := len(r.frame)
 	s.answerWriteLocked(c, r)
 	for c.queue.len() > 0 && !c.queue.first().write {
 		d := c.queue.pop()
@@ -317,16 +317,16 @@ func (s *Server) complete(r *request) {
 			}
 			s.accountLocked(c, d)
 		}
+		c.owed -= d.size
+		bytes += len(d.frame)
 		d.free()
 	}
 	s.touchLocked(c)
-	wake := c.waiting && c.queue.len() <= s.cfg.MaxInFlight/2
+	wake := c.queue.len() <= c.roomAt
 	c.mu.Unlock()
+	s.outstandingBytes.Add(-int64(bytes))
 	if wake {
-		select {
-		case c.room <- struct{}{}:
-		default:
-		}
+		c.gotRoom()
 	}
 	r.free()
 }

@@ -71,7 +71,7 @@ func (c *conn) connect(frame []byte) error {
 		q.prep.Session, q.prep.Op = c.sess.id, wire.OpCreateSession
 		q.prep.Body = &wire.IntRecord{Value: int32(timeout / time.Millisecond)}
 		c.mu.Lock()
-		c.queue.push(q)
+		c.pushLocked(q)
 		c.mu.Unlock()
 		c.batch = append(c.batch, q)
 		return nil

@@ -21,6 +21,28 @@ func isRead(op wire.Op) bool {
 	return false
 }
 
+// replySize guesses the bytes of the reply to a read that has to wait, from what
+// the tree holds now. Replies that are always short count as nothing.
+func (s *Server) replySize(op wire.Op, body []byte, ids []wire.ID) int {
+	switch op {
+	case wire.OpGetData, wire.OpGetChildren, wire.OpGetChildren2:
+		var r wire.PathWatch
+		d := wire.NewAliasDecoder(body)
+		r.Decode(&d)
+		s.treeMu.RLock()
+		stat, _ := s.tree.Exists(r.Path, ids)
+		s.treeMu.RUnlock()
+		if op == wire.OpGetData {
+			return int(stat.DataLength)
+		}
+		const name = 32 // bytes, or a little more
+		return int(stat.NumChildren) * name
+	case wire.OpMultiRead, wire.OpGetEphemerals:
+		return s.cfg.MaxReplyBytes
+	}
+	return 0
+}
+
 // answerLocked appends the reply to a request that needs no transaction. The
 // caller holds Server.treeMu (shared is enough) and c.mu; so a watch is set at
 // the state that the reply shows, and no event of a later change can come
@@ -41,10 +63,27 @@ func (c *conn) answerLocked(xid int32, op wire.Op, body []byte, ids []wire.ID) {
 	at := len(c.out)
 	c.out = h.Append(c.out)
 	c.decoder = wire.NewAliasDecoder(body)
-	if h.Err = c.answerBodyLocked(op, &c.decoder, ids); h.Err != wire.OK {
+	h.Err = c.answerBodyLocked(op, &c.decoder, ids)
+	if c.tooLongLocked() {
+		h.Err = wire.ErrMarshalling
+	}
+	if h.Err != wire.OK {
 		c.out = h.Append(c.out[:at])
 	}
+	c.decoder = wire.Decoder{} // it would keep the buffer alive
 	c.endLocked()
+}
+
+// tooLongLocked reports whether the reply that is being built is not to be sent:
+// no client could take it, and this one would ask again and again.
+func (c *conn) tooLongLocked() bool { return len(c.out)-c.frameAt > c.srv.cfg.MaxReplyBytes }
+
+// tooManyChildren reports the same of a list of children before it is built. It
+// knows only their number, so it lets many pass that tooLongLocked refuses.
+func (c *conn) tooManyChildren(path string, ids []wire.ID) bool {
+	const shortest = 4 + 1 // bytes of a name
+	stat, _ := c.srv.tree.Exists(path, ids)
+	return int(stat.NumChildren) > c.srv.cfg.MaxReplyBytes/shortest
 }
 
 // answerBodyLocked appends the record of a reply, or returns why there is none;
@@ -83,6 +122,9 @@ func (c *conn) answerBodyLocked(op wire.Op, d *wire.Decoder, ids []wire.ID) wire
 	case wire.OpGetChildren, wire.OpGetChildren2:
 		var r wire.PathWatch
 		if r.Decode(d); d.Err() != nil {
+			return wire.ErrMarshalling
+		}
+		if c.tooManyChildren(r.Path, ids) {
 			return wire.ErrMarshalling
 		}
 		out, stat, code := tree.AppendChildren(c.out, r.Path, ids)
@@ -186,6 +228,9 @@ func (c *conn) multiReadLocked(d *wire.Decoder, ids []wire.ID) wire.Code {
 	tree := c.srv.tree
 	for _, op := range m.Ops {
 		path := op.Record.(*wire.PathWatch).Path
+		if c.tooLongLocked() || op.Op == wire.OpGetChildren && c.tooManyChildren(path, ids) {
+			return wire.ErrMarshalling
+		}
 		var code wire.Code
 		res := wire.MultiResult{Op: op.Op}
 		if op.Op == wire.OpGetData {

@@ -17,6 +17,7 @@ type request struct {
 	op    wire.Op
 	write bool
 	code  wire.Code // of an auth request, decided when it came
+	size  int       // of a read that waits: bytes of its reply, as a guess
 	frame []byte    // the record, copied from the connection's buffer
 	nanos int64     // arrival, on the server's monotonic clock
 

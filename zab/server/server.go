@@ -310,12 +310,14 @@ func (s *Server) sweep(ctx context.Context) error {
 		}
 		s.connMu.Unlock()
 		for _, c := range stalled {
-			s.stats.SlowClients.Add(1)
-			s.log.Warn("closing connection that does not read", "peer", c.remote.String(), "session", c.sessionID())
-			c.kill()
+			c.killSlow(writeChunk)
 		}
 	}
 }
+
+// maxUnsent is how many bytes of replies may wait before no more requests of
+// their connection are read.
+func (s *Server) maxUnsent() int { return min(256<<10, s.cfg.MaxReplyBytes/4) }
 
 // submit hands writes to the driver in the order of rs.
 func (s *Server) submit(rs []*request) {

@@ -120,7 +120,17 @@ func (s *Server) lastHeardLocked(id zab.SessionID) int64 {
 	}
 	// After this process was stopped for a while the bytes of the clients may
 	// still wait in their sockets: everybody gets a full timeout (rule R25).
-	return max(st.heard.Load(), s.resumedAt) / 1e6
+	heard := max(st.heard.Load(), s.resumedAt)
+	if c := st.conn; c != nil && c.away.Load() {
+		// The same if the server does not read at the moment, because of what the
+		// client has under way; or as long as it takes replies.
+		if at := c.writingSince.Load(); at != 0 {
+			heard = max(heard, at)
+		} else {
+			heard = s.nanos()
+		}
+	}
+	return heard / 1e6
 }
 
 // dropSession forgets a session whose closeSession was applied. The connection

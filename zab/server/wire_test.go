@@ -462,8 +462,14 @@ func TestClientThatDoesNotReadIsClosed(t *testing.T) {
 
 // inBubble runs a server without ports under synthetic time.
 func inBubble(t *testing.T, dir string, do func(t *testing.T, s *Server)) {
+	inBubbleWith(t, Config{Storage: storage.Config{DataDir: dir}}, do)
+}
+
+func inBubbleWith(t *testing.T, cfg Config, do func(t *testing.T, s *Server)) {
 	synctest.Test(t, func(t *testing.T) {
-		s, err := Open(Config{Znode: znode.Config{Digest: true, ExtendedTypes: true}, Storage: storage.Config{DataDir: dir, NoForceSync: true}})
+		cfg.Znode = znode.Config{Digest: true, ExtendedTypes: true}
+		cfg.Storage.NoForceSync = cfg.Storage.FS == nil
+		s, err := Open(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -474,10 +480,10 @@ func inBubble(t *testing.T, dir string, do func(t *testing.T, s *Server)) {
 				t.Errorf("server: %v", err)
 			}
 		})
+		defer wg.Wait()
+		defer cancel()
 		synctest.Wait()
 		do(t, s)
-		cancel()
-		wg.Wait()
 	})
 }
 
