@@ -133,7 +133,8 @@ func (a *Agent) openApps() error {
 	if err != nil {
 		a.log.Warn("stored session not usable: the services of this host are registered anew", "err", err)
 	}
-	cc := client.Config{Servers: a.cfg.Zab.Connect, SessionTimeout: a.cfg.Zab.SessionTimeout, Session: stored, Logger: a.log.With("part", "client")}
+	cc := a.cfg.Zab.Client
+	cc.MaxRequest, cc.Session, cc.Logger = a.cfg.Zab.Server.MaxBuffer, stored, a.log.With("part", "client")
 	if a.zookeeper != nil {
 		cc.Dial = a.zookeeper.Dial
 	}
@@ -155,31 +156,27 @@ func (a *Agent) openApps() error {
 }
 
 func (a *Agent) openRegistry(dir string) error {
-	rc := a.cfg.Registry
-	cfg := registry.Config{
-		Root: rc.Root, Dir: filepath.Join(dir, "registry"), Advertise: rc.Advertise, Agent: a.cfg.Name,
-		Logger: a.log.With("part", "registry"),
-	}
-	if rc.ServicesDir != "" {
-		cfg.Sources = []string{services.Source}
+	rc, sc := a.cfg.Registry.Config, a.cfg.Registry.Services
+	rc.Dir, rc.Agent, rc.Logger = filepath.Join(dir, "registry"), a.cfg.Name, a.log.With("part", "registry")
+	if sc.Dir != "" {
+		rc.Sources = []string{services.Source}
 	}
 	var err error
-	if a.registry, err = registry.New(registry.Over(a.client), cfg); err != nil {
+	if a.registry, err = registry.New(registry.Over(a.client), rc); err != nil {
 		return err
 	}
 	a.parts = append(a.parts, part{"registry", a.registry.Run})
-	if rc.ServicesDir != "" {
-		a.services = services.New(a.registry, services.Config{Dir: rc.ServicesDir, StateDir: filepath.Join(dir, "services"), Logger: a.log.With("part", "services")})
+	if sc.Dir != "" {
+		sc.StateDir, sc.Logger = filepath.Join(dir, "services"), a.log.With("part", "services")
+		a.services = services.New(a.registry, sc)
 		a.parts = append(a.parts, part{"services", a.services.Run})
 	}
 	if a.cfg.DNS.Listen == "" {
 		return nil
 	}
-	a.names, err = nameserver.New(nameserver.Config{
-		Directory: a.registry, Listen: a.cfg.DNS.Listen, Domain: a.cfg.DNS.Domain,
-		TTL: a.cfg.DNS.TTL, NegativeTTL: a.cfg.DNS.NegativeTTL, Ready: a.registryReady,
-		Logger: a.log.With("part", "dns"),
-	})
+	nc := a.cfg.DNS
+	nc.Directory, nc.Ready, nc.Logger = a.registry, a.registryReady, a.log.With("part", "dns")
+	a.names, err = nameserver.New(nc)
 	if err != nil {
 		return err
 	}
@@ -209,10 +206,9 @@ func (a *Agent) openAdmin() {
 	if a.cfg.Admin.Listen == "" {
 		return
 	}
-	s, err := admin.Listen(admin.Config{
-		Listen: a.cfg.Admin.Listen, Source: a, ZooKeeper: a.zookeeper, CommandURL: a.cfg.Admin.CommandURL,
-		Pprof: a.cfg.Admin.Pprof, Logger: a.log.With("part", "http"),
-	})
+	ac := a.cfg.Admin
+	ac.Source, ac.ZooKeeper, ac.Logger = a, a.zookeeper, a.log.With("part", "http")
+	s, err := admin.Listen(ac)
 	if err != nil {
 		a.log.Warn("running without HTTP", "err", err)
 		return

@@ -37,8 +37,9 @@ func newWorld(t *testing.T) world {
 func (w world) config() config.Config {
 	c := config.Default()
 	c.Name, c.DataDir = "host-1", filepath.Join(w.dir, "data")
-	c.Zab.Role, c.Zab.ClientListen = config.RoleVoter, "127.0.0.1:0"
-	c.Registry.ServicesDir, c.Registry.Advertise = w.services, "127.0.0.1"
+	c.Zab.Server.Storage.DataDir = filepath.Join(w.dir, "data", "zab")
+	c.Zab.Role, c.Zab.Server.Listen = config.RoleVoter, "127.0.0.1:0"
+	c.Registry.Services.Dir, c.Registry.Advertise = w.services, "127.0.0.1"
 	c.DNS.Listen, c.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0"
 	c.ConfigSync = []configsync.Target{{Name: "app", From: "/config/app", To: w.files + "/", Tree: true}}
 	return c

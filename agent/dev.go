@@ -25,11 +25,11 @@ const devConfigRoot = "/config/app"
 // prepareDev puts the samples of -dev into dir and points the settings at them.
 func prepareDev(cfg config.Config, dir string) (config.Config, error) {
 	cfg.DataDir = filepath.Join(dir, "data")
-	if cfg.Registry.ServicesDir == "" {
-		cfg.Registry.ServicesDir = filepath.Join(dir, "services.d")
+	if cfg.Registry.Services.Dir == "" {
+		cfg.Registry.Services.Dir = filepath.Join(dir, "services.d")
 		samples, err := fs.Sub(quickstart.Files, "services.d")
 		if err == nil {
-			err = os.CopyFS(cfg.Registry.ServicesDir, samples)
+			err = os.CopyFS(cfg.Registry.Services.Dir, samples)
 		}
 		if err != nil {
 			return cfg, fmt.Errorf("sample services: %w", err)
@@ -125,11 +125,11 @@ func (a *Agent) banner(out io.Writer, names []string) {
 	if a.admin != nil {
 		row("HTTP", a.admin.Addr().String(), "curl http://"+a.admin.Addr().String()+"/v1/services")
 	}
-	row("services", "one file each", "ls "+a.cfg.Registry.ServicesDir)
+	row("services", "one file each", "ls "+a.cfg.Registry.Services.Dir)
 	if len(names) > 0 {
 		file := filepath.Join(a.cfg.ConfigSync[0].To, names[0])
 		row("config", devConfigRoot+"/"+names[0], "cat "+file)
 		fmt.Fprintf(out, "\nChange the file everywhere by its znode:\n  go run . cli -server %s set %s/%s greeting=hi && cat %s\n", zk, devConfigRoot, names[0], file)
 	}
-	fmt.Fprintf(out, "Add a service by a file:\n  printf 'service: {name: shop, protocol: http, port: 9000}' > %s/shop.yaml\n\nStop with Ctrl-C.\n", a.cfg.Registry.ServicesDir)
+	fmt.Fprintf(out, "Add a service by a file:\n  printf 'service: {name: shop, protocol: http, port: 9000}' > %s/shop.yaml\n\nStop with Ctrl-C.\n", a.cfg.Registry.Services.Dir)
 }

@@ -65,7 +65,7 @@ func (a *Agent) Status() api.Status {
 		sess := a.client.Session()
 		s.Session = &api.SessionStatus{
 			ID: sess.ID.String(), State: "connecting", TimeoutMs: sess.Timeout.Milliseconds(),
-			Server: a.cfg.Zab.Connect, Resumed: a.session.resumed != 0 && a.session.resumed == sess.ID,
+			Server: a.cfg.Zab.Client.Servers, Resumed: a.session.resumed != 0 && a.session.resumed == sess.ID,
 		}
 		if a.zookeeper != nil {
 			s.Session.Server = "in process"

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,7 +129,7 @@ func (z *zkServer) out(format string, args ...any) { fmt.Fprintf(z.cmd.OutOrStdo
 func (z *zkServer) load() (config.Config, error) {
 	cfg, err := config.LoadZooCfg(z.cfgFile)
 	if err == nil && os.Getenv("ZOO_DATADIR_AUTOCREATE_DISABLE") != "" {
-		for _, d := range []struct{ dir, what string }{{cfg.Zab.DataDir, "data"}, {cfg.Zab.LogDir, "txnlog"}} {
+		for _, d := range []struct{ dir, what string }{{cfg.Zab.Server.Storage.DataDir, "data"}, {cmp.Or(cfg.Zab.Server.Storage.LogDir, cfg.Zab.Server.Storage.DataDir), "txnlog"}} {
 			if _, serr := os.Stat(filepath.Join(d.dir, "version-2")); serr != nil {
 				z.out("ZooKeeper %s directory is missing at %s fix the path or run initialize\n", d.what, d.dir)
 				return cfg, errFailed
@@ -182,12 +183,12 @@ func (z *zkServer) start() error {
 		return err
 	}
 	z.out("Starting zookeeper ... ")
-	pidFile := pidFile(cfg.Zab.DataDir)
+	pidFile := pidFile(cfg.DataDir)
 	if pid, ok := readPID(pidFile); ok && z.isServer(pid) {
 		z.out("already running as process %d.\n", pid)
 		return errFailed
 	}
-	outName := outFile(cfg.Zab.DataDir)
+	outName := outFile(cfg.DataDir)
 	for _, d := range []string{filepath.Dir(pidFile), filepath.Dir(outName)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			z.out("FAILED TO WRITE PID\n")
@@ -225,7 +226,7 @@ func (z *zkServer) start() error {
 			_, _ = z.cmd.ErrOrStderr().Write(text)
 		}
 		return fmt.Errorf("the server ended at once: %v; its output is in %s", err, outName)
-	case <-z.serving(cfg.Zab.ClientListen):
+	case <-z.serving(cfg.Zab.Server.Listen):
 		z.out("STARTED\n")
 		return nil
 	case <-z.cmd.Context().Done():
@@ -353,7 +354,7 @@ func (z *zkServer) printCmd() error {
 	if err != nil {
 		return err
 	}
-	z.out("%q %q %q %q > %q 2>&1 < /dev/null\n", c.Path, c.Args[1], c.Args[2], c.Args[3], outFile(cfg.Zab.DataDir))
+	z.out("%q %q %q %q > %q 2>&1 < /dev/null\n", c.Path, c.Args[1], c.Args[2], c.Args[3], outFile(cfg.DataDir))
 	return nil
 }
 
@@ -451,14 +452,14 @@ func (z *zkServer) upgrade() error {
 		return err
 	}
 	z.out("upgrading the servers to 3.*\n")
-	old, err := filepath.Glob(filepath.Join(cfg.Zab.DataDir, "snapshot.*"))
+	old, err := filepath.Glob(filepath.Join(cfg.DataDir, "snapshot.*"))
 	if err != nil {
 		return err
 	}
 	if len(old) > 0 {
 		return fmt.Errorf("%s has files of a release before 3.0 (%s): convert it with ZooKeeper 3.4's zkServer.sh upgrade first",
-			cfg.Zab.DataDir, filepath.Base(old[0]))
+			cfg.DataDir, filepath.Base(old[0]))
 	}
-	z.out("Nothing to upgrade: %s is read as it is\n", filepath.Join(cfg.Zab.DataDir, "version-2"))
+	z.out("Nothing to upgrade: %s is read as it is\n", filepath.Join(cfg.DataDir, "version-2"))
 	return nil
 }

@@ -13,6 +13,9 @@ import (
 	"unicode"
 
 	"github.com/paddockio/paddock/configsync"
+	"github.com/paddockio/paddock/registry/nameserver"
+	"github.com/paddockio/paddock/zab/server"
+	"github.com/paddockio/paddock/zab/storage"
 )
 
 // words are the four-letter words of ZooKeeper 3.9.
@@ -30,7 +33,6 @@ func (c Config) Validate() error {
 	v.require("name", c.Name != "" && !strings.ContainsFunc(c.Name, unicode.IsSpace), "wants a name without blanks, got %q", c.Name)
 	v.require("data_dir", c.DataDir != "" || c.Dev, "is required")
 	v.zab(c.Zab)
-	v.bootstrap(c)
 	v.registry(c.Registry)
 	v.dns(c.DNS)
 	v.targets(c.ConfigSync)
@@ -90,51 +92,68 @@ const maxInt = 1<<31 - 1
 
 func (v *validation) zab(z Zab) {
 	v.oneOf("zab.role", string(z.Role), string(RoleAuto), string(RoleVoter), string(RoleObserver), string(RoleClient))
+	v.connect(z)
+	v.atLeast("zab.session_timeout", z.Client.SessionTimeout, time.Second)
+	v.servers(z)
+	v.server(z.Server)
+	v.storage(z.Server.Storage)
+}
+
+func (v *validation) server(s server.Config) {
 	maxID := 254
-	if !z.ExtendedTypes {
+	if !s.Znode.ExtendedTypes {
 		maxID = 255
 	}
-	v.inRange("zab.id", z.ID, 0, maxID)
-	v.connect(z)
-	v.atLeast("zab.session_timeout", z.SessionTimeout, time.Second)
-	v.listen("zab.client_listen", z.ClientListen)
-	v.inRange("zab.max_client_connections", z.MaxClientConnections, 0, maxInt)
-	v.inRange("zab.max_connections", z.MaxConnections, 0, maxInt)
-	v.inRange("zab.outstanding_limit", z.OutstandingLimit, 1, maxInt)
-	v.atLeast("zab.tick_time", z.TickTime, time.Millisecond)
-	v.inRange("zab.init_limit", z.InitLimit, 1, maxInt)
-	v.inRange("zab.sync_limit", z.SyncLimit, 1, maxInt)
-	v.sessionTimeouts(z)
-	v.require("zab.jute_max_buffer", 1024 <= z.JuteMaxBuffer && z.JuteMaxBuffer <= 1<<30, "wants a size from 1KiB to 1GiB, got %v", z.JuteMaxBuffer)
-	v.servers(z)
-	v.inRange("zab.snap_count", z.SnapCount, 2, maxInt)
-	v.require("zab.pre_alloc_size", 64<<10 <= z.PreAllocSize && z.PreAllocSize <= 4<<30, "wants a size from 64KiB to 4GiB, got %v", z.PreAllocSize)
-	v.oneOf("zab.snapshot_compression", z.SnapshotCompression, "none", "gz", "snappy")
-	v.atLeast("zab.fsync_warning", z.FsyncWarning, 0)
-	v.inRange("zab.autopurge_retain", z.AutopurgeRetain, 3, maxInt)
-	v.atLeast("zab.autopurge_interval", z.AutopurgeInterval, 0)
-	for i, w := range z.FourLetterWords {
-		v.require(fmt.Sprintf("zab.four_letter_words[%d]", i), w == "*" || knownWord(w), "%q is no four-letter word", w)
+	v.inRange("zab.id", int(s.ID), 0, maxID)
+	v.listen("zab.client_listen", s.Listen)
+	v.require("zab.max_client_cnxns", s.MaxClientCnxns > 0 || s.MaxClientCnxns == -1, "wants a number of connections, or -1 for no limit, got %d", s.MaxClientCnxns)
+	v.inRange("zab.max_cnxns", s.MaxCnxns, 0, maxInt)
+	v.atLeast("zab.tick_time", s.TickTime, time.Millisecond)
+	v.sessionTimeouts(s)
+	v.inRange("zab.max_buffer", s.MaxBuffer, 1024, 1<<30)
+	v.atLeast("zab.handshake_timeout", s.HandshakeTimeout, time.Millisecond)
+	v.inRange("zab.max_in_flight", s.MaxInFlight, 1, maxInt)
+	v.require("zab.max_outstanding_bytes", s.MaxOutstandingBytes > 0, "wants a number of bytes, got %d", s.MaxOutstandingBytes)
+	v.inRange("zab.max_reply_bytes", s.MaxReplyBytes, 1, maxInt)
+	v.atLeast("zab.stall_timeout", s.StallTimeout, time.Millisecond)
+	v.inRange("zab.max_watches", s.MaxWatches, 1, maxInt)
+	for key, list := range map[string][]string{"zab.four_letter_words": s.FourLetterWords, "zab.loopback_words": s.LoopbackWords} {
+		for i, w := range list {
+			v.require(fmt.Sprintf("%s[%d]", key, i), w == "*" || knownWord(w), "%q is no four-letter word", w)
+		}
 	}
-	if z.SuperDigest != "" {
-		id, hash, ok := strings.Cut(z.SuperDigest, ":")
+	v.inRange("zab.snap_retain", s.SnapRetain, 3, maxInt)
+	v.atLeast("zab.container_interval", s.ContainerInterval, time.Millisecond)
+	v.inRange("zab.max_containers_per_minute", s.MaxContainersPerMinute, 1, maxInt)
+	v.require("zab.container_max_never_used_ms", s.Znode.ContainerMaxNeverUsedMs >= 0, "wants milliseconds, got %d", s.Znode.ContainerMaxNeverUsedMs)
+	if d := s.Znode.SuperDigest; d != "" {
+		id, hash, ok := strings.Cut(d, ":")
 		raw, err := base64.StdEncoding.DecodeString(hash)
 		v.require("zab.super_digest", ok && id != "" && err == nil && len(raw) == 20,
 			"wants super: and the base64 of a SHA-1 hash, as DigestAuthenticationProvider makes it")
 	}
-	v.atLeast("zab.container_check_interval", z.ContainerCheckInterval, time.Millisecond)
+}
+
+func (v *validation) storage(s storage.Config) {
+	v.require("zab.prealloc_bytes", s.PreallocBytes == -1 || 64<<10 <= s.PreallocBytes && s.PreallocBytes <= 4<<30,
+		"wants 64KiB to 4GiB, or -1 for none, got %s", formatNumber(s.PreallocBytes))
+	v.require("zab.snap_count", 2 <= s.SnapCount && s.SnapCount <= maxInt, "wants a number from 2 to %d, got %d", maxInt, s.SnapCount)
+	v.require("zab.snap_size_bytes", s.SnapSizeBytes > 0, "wants a number of bytes, got %d", s.SnapSizeBytes)
+	v.require("zab.compression", s.Compression == storage.Plain || s.Compression == storage.Gzip, `wants "" or gz, got %q`, s.Compression)
+	v.atLeast("zab.slow_sync", s.SlowSync, 0)
+	v.atLeast("zab.mark_interval", s.MarkInterval, time.Millisecond)
 }
 
 func (v *validation) connect(z Zab) {
 	if z.Role != RoleClient {
-		v.require("zab.connect", z.Connect == "", "needs role client: this agent has a server of its own")
+		v.require("zab.connect", z.Client.Servers == "", "needs role client: this agent has a server of its own")
 		return
 	}
-	if z.Connect == "" {
+	if z.Client.Servers == "" {
 		v.fail("zab.connect", "is required for role client: host:port of the ensemble")
 		return
 	}
-	hosts, chroot := z.Connect, ""
+	hosts, chroot := z.Client.Servers, ""
 	if i := strings.IndexByte(hosts, '/'); i >= 0 {
 		hosts, chroot = hosts[:i], hosts[i:]
 	}
@@ -143,7 +162,7 @@ func (v *validation) connect(z Zab) {
 			h += ":2181"
 		}
 		if host, port, err := splitAddr(h); err != nil || host == "" || port == 0 {
-			v.fail("zab.connect", "wants host:port,host:port/chroot, got %q", z.Connect)
+			v.fail("zab.connect", "wants host:port,host:port/chroot, got %q", z.Client.Servers)
 			return
 		}
 	}
@@ -154,7 +173,7 @@ func (v *validation) connect(z Zab) {
 	}
 }
 
-func (v *validation) sessionTimeouts(z Zab) {
+func (v *validation) sessionTimeouts(z server.Config) {
 	v.atLeast("zab.min_session_timeout", z.MinSessionTimeout, 0)
 	v.atLeast("zab.max_session_timeout", z.MaxSessionTimeout, 0)
 	low, high := z.MinSessionTimeout, z.MaxSessionTimeout
@@ -185,46 +204,19 @@ func (v *validation) servers(z Zab) {
 		v.fail("zab.servers", "role client has no server: use zab.connect")
 		return
 	}
-	if z.ID == 0 {
+	id := int(z.Server.ID)
+	if id == 0 {
 		return // myid of the data directory decides, when the server starts
 	}
-	s, ok := e.Server(z.ID)
+	s, ok := e.Server(id)
 	switch {
 	case !ok:
-		v.require("zab.id", z.Role == RoleObserver, "server %d is not in zab.servers", z.ID)
+		v.require("zab.id", z.Role == RoleObserver, "server %d is not in zab.servers", id)
 	case s.Observer && z.Role == RoleVoter:
-		v.fail("zab.role", "voter, but server %d is an observer in zab.servers", z.ID)
+		v.fail("zab.role", "voter, but server %d is an observer in zab.servers", id)
 	case !s.Observer && z.Role == RoleObserver:
-		v.fail("zab.role", "observer, but server %d is a participant in zab.servers", z.ID)
+		v.fail("zab.role", "observer, but server %d is a participant in zab.servers", id)
 	}
-}
-
-func (v *validation) bootstrap(c Config) {
-	b := c.Bootstrap
-	v.listen("bootstrap.listen", b.Listen)
-	v.inRange("bootstrap.expect", b.Expect, 0, 9)
-	if len(b.Join) == 0 {
-		v.require("bootstrap.expect", b.Expect <= 1, "%d servers need bootstrap.join to find each other", b.Expect)
-		return
-	}
-	v.require("bootstrap.cluster", b.Cluster != "", "is required with bootstrap.join: it keeps ensembles apart")
-	v.require("bootstrap.listen", b.Listen != "", "is required with bootstrap.join")
-	v.require("bootstrap.join", len(c.Zab.Servers) == 0, "the ensemble is already listed in zab.servers")
-	for i, j := range b.Join {
-		host, port := j, 1
-		if strings.Contains(j, ":") && !isIP(j) {
-			var err error
-			if host, port, err = splitAddr(j); err != nil {
-				host = ""
-			}
-		}
-		v.require(fmt.Sprintf("bootstrap.join[%d]", i), host != "" && port != 0, "wants a host or host:port, got %q", j)
-	}
-}
-
-func isIP(s string) bool {
-	_, err := netip.ParseAddr(s)
-	return err == nil
 }
 
 func (v *validation) registry(r Registry) {
@@ -237,6 +229,8 @@ func (v *validation) registry(r Registry) {
 		}
 		v.atLeast("registry.settle", r.Settle, time.Millisecond)
 		v.atLeast("registry.resync", r.Resync, time.Second)
+		v.atLeast("registry.op_timeout", r.OpTimeout, time.Millisecond)
+		v.atLeast("registry.save_every", r.SaveEvery, time.Millisecond)
 	}
 	if r.Advertise != "" {
 		addr, err := netip.ParseAddr(r.Advertise)
@@ -246,7 +240,7 @@ func (v *validation) registry(r Registry) {
 	}
 }
 
-func (v *validation) dns(d DNS) {
+func (v *validation) dns(d nameserver.Config) {
 	if d.Listen == "" {
 		return
 	}
@@ -257,17 +251,16 @@ func (v *validation) dns(d DNS) {
 	for i, a := range d.AltDomains {
 		v.domain(fmt.Sprintf("dns.alt_domains[%d]", i), a)
 	}
-	for i, r := range d.Reverse {
-		p, err := netip.ParsePrefix(r)
+	for i, p := range d.Reverse {
 		step := 4
-		if err == nil && p.Addr().Is4() {
+		if p.Addr().Is4() {
 			step = 8
 		}
-		v.require(fmt.Sprintf("dns.reverse[%d]", i), err == nil && p.Bits()%step == 0 && p.Masked() == p,
-			"wants a network with a length in whole octets (IPv4) or nibbles (IPv6), got %q", r)
+		v.require(fmt.Sprintf("dns.reverse[%d]", i), p.IsValid() && p.Bits()%step == 0 && p.Masked() == p,
+			"wants a network with a length in whole octets (IPv4) or nibbles (IPv6), got %q", p)
 	}
 	for i, a := range d.Advertise {
-		v.require(fmt.Sprintf("dns.advertise[%d]", i), isIP(a), "wants an IP address, got %q", a)
+		v.require(fmt.Sprintf("dns.advertise[%d]", i), a.IsValid(), "wants an IP address")
 	}
 	for _, t := range []struct {
 		key string
@@ -277,6 +270,10 @@ func (v *validation) dns(d DNS) {
 	}
 	v.atLeast("dns.max_stale", d.MaxStale, 0)
 	v.inRange("dns.udp_size", d.UDPSize, 512, 4096)
+	v.inRange("dns.udp_workers", d.UDPWorkers, 0, maxInt)
+	v.inRange("dns.tcp_conns", d.TCPConns, 1, maxInt)
+	v.inRange("dns.tcp_conns_per_client", d.TCPConnsPerClient, 1, maxInt)
+	v.atLeast("dns.tcp_idle", d.TCPIdle, time.Millisecond)
 	v.require("dns.rate_limit", d.RateLimit != 0, "wants a number of answers a second, or -1 for no limit")
 }
 
@@ -346,11 +343,10 @@ func unjoin(err error) []error {
 func (v *validation) ports(c Config) {
 	used := map[string]string{}
 	for _, l := range []struct{ key, addr string }{
-		{"zab.client_listen", c.Zab.ClientListen}, {"dns.listen", c.DNS.Listen},
-		{"admin.listen", c.Admin.Listen}, {"bootstrap.listen", c.Bootstrap.Listen},
+		{"zab.client_listen", c.Zab.Server.Listen}, {"dns.listen", c.DNS.Listen}, {"admin.listen", c.Admin.Listen},
 	} {
 		_, port, err := splitAddr(l.addr)
-		if err != nil || port == 0 || l.key == "bootstrap.listen" && len(c.Bootstrap.Join) == 0 {
+		if err != nil || port == 0 {
 			continue
 		}
 		if other, twice := used[l.addr]; twice {

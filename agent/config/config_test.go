@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/paddockio/paddock/configsync"
+	"github.com/paddockio/paddock/registry"
 )
 
 // write puts a file into a fresh directory.
@@ -83,9 +84,10 @@ func TestTheSampleFileHasEveryKeyWithItsDefault(t *testing.T) {
 }
 
 func TestSourcesWinInTheirOrder(t *testing.T) {
-	zoo := write(t, "zoo.cfg", "dataDir=/data\ntickTime=1111\ninitLimit=7\nsyncLimit=8\nsnapCount=9\n")
-	file := write(t, "agent.yaml", "zab: {zoo_cfg: "+zoo+", init_limit: 70, sync_limit: 80, snap_count: 90}\n")
-	t.Setenv("PADDOCK_ZAB_SYNC_LIMIT", "800")
+	zoo := write(t, "zoo.cfg", "dataDir=/data\ntickTime=1111\nmaxCnxns=7\nglobalOutstandingLimit=8\nsnapCount=9\n")
+	file := write(t, "agent.yaml", "zab: {zoo_cfg: "+zoo+", max_cnxns: 70, max_in_flight: 80, snap_count: 90}\n")
+	t.Setenv("PADDOCK_ZAB_MAX_IN_FLIGHT", "800")
+	t.Setenv("PADDOCK_DNS_REVERSE", "10.0.0.0/8, fd00::/16")
 	t.Setenv("PADDOCK_ZAB_SNAP_COUNT", "900")
 	t.Setenv("PADDOCK_DNS_LISTEN", "")
 	t.Setenv("PADDOCK_ZAB_FOUR_LETTER_WORDS", "srvr, ruok")
@@ -93,18 +95,22 @@ func TestSourcesWinInTheirOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Zab.TickTime != 1111*time.Millisecond || c.Zab.InitLimit != 70 || c.Zab.SyncLimit != 800 || c.Zab.SnapCount != 9000 {
-		t.Errorf("tick %v init %d sync %d snap %d, want 1.111s from zoo.cfg, 70 from the file, 800 from the environment, 9000 from the flag",
-			c.Zab.TickTime, c.Zab.InitLimit, c.Zab.SyncLimit, c.Zab.SnapCount)
+	z := c.Zab.Server
+	if z.TickTime != 1111*time.Millisecond || z.MaxCnxns != 70 || z.MaxInFlight != 800 || z.Storage.SnapCount != 9000 {
+		t.Errorf("tick %v connections %d in flight %d snap %d, want 1.111s from zoo.cfg, 70 from the file, 800 from the environment, 9000 from the flag",
+			z.TickTime, z.MaxCnxns, z.MaxInFlight, z.Storage.SnapCount)
 	}
 	if c.DNS.Listen != "" {
 		t.Errorf("dns.listen = %q: an empty variable must count", c.DNS.Listen)
 	}
-	if strings.Join(c.Zab.FourLetterWords, " ") != "srvr ruok" {
-		t.Errorf("words = %q", c.Zab.FourLetterWords)
+	if strings.Join(z.FourLetterWords, " ") != "srvr ruok" {
+		t.Errorf("words = %q", z.FourLetterWords)
 	}
-	if c.Zab.DataDir != "/data" || c.Zab.AutopurgeInterval != 0 {
-		t.Errorf("data %q, purge %v: want those of zoo.cfg", c.Zab.DataDir, c.Zab.AutopurgeInterval)
+	if len(c.DNS.Reverse) != 2 || c.DNS.Reverse[0].String() != "10.0.0.0/8" {
+		t.Errorf("reverse = %v", c.DNS.Reverse)
+	}
+	if z.Storage.DataDir != "/data" || z.PurgeInterval != never {
+		t.Errorf("data %q, purge %v: want those of zoo.cfg", z.Storage.DataDir, z.PurgeInterval)
 	}
 	if c.Log.Level.String() != "DEBUG" {
 		t.Errorf("level %v", c.Log.Level)
@@ -117,7 +123,7 @@ dta_dir: /x
 zab:
   tick_time: 2
   tick_time: 3s
-  force_sync: yes
+  no_force_sync: yes
   snap_count: many
   servers: ["server.1=h:1:2", 5]
   four_letter_words: srvr
@@ -132,14 +138,14 @@ configsync:
     check_timeout: 5
 log: {level: loud}
 `)
-	t.Setenv("PADDOCK_ZAB_SYNC_LIMIT", "few")
-	_, err := Load(Options{File: file, Flags: flags(t, "--zab.init_limit=x")})
+	t.Setenv("PADDOCK_ZAB_MAX_CNXNS", "few")
+	_, err := Load(Options{File: file, Flags: flags(t, "--zab.max_watches=x")})
 	got := strings.ReplaceAll(err.Error(), file, "agent.yaml")
 	want := `agent.yaml:1: name: wants text, got the number 7; write "7"
 agent.yaml:2: dta_dir: unknown key; did you mean data_dir?
 agent.yaml:4: zab.tick_time: wants a duration such as 2s or 500ms, got the number 2
 agent.yaml:5: zab.tick_time: is set twice, first in line 4
-agent.yaml:6: zab.force_sync: wants true or false, got "yes"
+agent.yaml:6: zab.no_force_sync: wants true or false, got "yes"
 agent.yaml:7: zab.snap_count: wants a whole number, got "many"
 agent.yaml:8: zab.servers[1]: wants text, got the number 5; write "5"
 agent.yaml:9: zab.four_letter_words: wants a list, got "srvr"
@@ -150,8 +156,8 @@ agent.yaml:16: configsync[0].in_place: wants true or false, got the number 1
 agent.yaml:17: configsync[0].max_file: wants a whole number, got "1 MB"
 agent.yaml:18: configsync[0].check_timeout: wants a duration such as 2s or 500ms, got the number 5
 agent.yaml:19: log.level: wants debug, info, warn or error, got "loud"
-environment: PADDOCK_ZAB_SYNC_LIMIT: wants a whole number, got "few"
-flag: -zab.init_limit: wants a whole number, got "x"`
+environment: PADDOCK_ZAB_MAX_CNXNS: wants a whole number, got "few"
+flag: -zab.max_watches: wants a whole number, got "x"`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -169,10 +175,12 @@ func TestValuesThatCannotWorkAreReportedWithTheirPlace(t *testing.T) {
     - what
   client_listen: "2181"
   super_digest: secret
-  jute_max_buffer: 5
+  max_buffer: 5
+  max_client_cnxns: 0
+  prealloc_bytes: 1KiB
+  compression: snappy
 registry: {root: dubbo, advertise: 0.0.0.0}
-dns: {listen: "localhost:53", domain: "a..b", ttl: 0s}
-bootstrap: {expect: 3}
+dns: {listen: "localhost:53", domain: "a..b", ttl: 0s, reverse: [10.0.0.0/7], tcp_conns: 0}
 configsync:
   - {name: a, from: /a, to: /etc/app/}
   - {name: a, from: b, to: etc/app, delete: maybe, edits: ask, links: follow, max_files: -1, reload_interval: -1s}
@@ -190,23 +198,27 @@ agent.yaml:8: zab.servers[0]: quorum and election port are both 2888
 agent.yaml:9: zab.servers[1]: wants server.N=host:port:port, got "what"
 agent.yaml:10: zab.client_listen: wants an address such as 127.0.0.1:2181, got "2181"
 agent.yaml:11: zab.super_digest: wants super: and the base64 of a SHA-1 hash, as DigestAuthenticationProvider makes it
-agent.yaml:12: zab.jute_max_buffer: wants a size from 1KiB to 1GiB, got 5
-agent.yaml:13: registry.root: wants a znode path that begins with /, got "dubbo"
-agent.yaml:13: registry.advertise: 0.0.0.0 is no address that others can reach
-agent.yaml:14: dns.listen: wants an IP address and port such as 127.0.0.1:8600, got "localhost:53"
-agent.yaml:14: dns.domain: wants a domain of at most 62 characters such as paddock., got "a..b."
-agent.yaml:14: dns.ttl: wants 1s to 168h, got 0s
-agent.yaml:15: bootstrap.expect: 3 servers need bootstrap.join to find each other
-agent.yaml:18: configsync[1].delete: "maybe": want one of ["keep" "remove"]
-agent.yaml:18: configsync[1].edits: "ask": want one of ["restore" "report"]
-agent.yaml:18: configsync[1].from: "b" must begin with /
-agent.yaml:18: configsync[1].links: "follow": want one of ["refuse" "replace"]
-agent.yaml:18: configsync[1].max_files: must not be negative
-agent.yaml:18: configsync[1].reload_interval: must not be negative
-agent.yaml:18: configsync[1].to: "etc/app" must be the absolute path of a file or a directory
-agent.yaml:18: configsync[1].name: configsync[0] is called "a" too
-agent.yaml:19: configsync[2].to: /etc/app/x collides with configsync[0], /etc/app/: two targets would overwrite each other
-agent.yaml:20: admin.listen: wants an address such as 127.0.0.1:2181, got "127.0.0.1:99999"
+agent.yaml:12: zab.max_buffer: wants a number from 1024 to 1073741824, got 5
+agent.yaml:13: zab.max_client_cnxns: wants a number of connections, or -1 for no limit, got 0
+agent.yaml:14: zab.prealloc_bytes: wants 64KiB to 4GiB, or -1 for none, got 1KiB
+agent.yaml:15: zab.compression: wants "" or gz, got "snappy"
+agent.yaml:16: registry.root: wants a znode path that begins with /, got "dubbo"
+agent.yaml:16: registry.advertise: 0.0.0.0 is no address that others can reach
+agent.yaml:17: dns.listen: wants an IP address and port such as 127.0.0.1:8600, got "localhost:53"
+agent.yaml:17: dns.domain: wants a domain of at most 62 characters such as paddock., got "a..b."
+agent.yaml:17: dns.reverse[0]: wants a network with a length in whole octets (IPv4) or nibbles (IPv6), got "10.0.0.0/7"
+agent.yaml:17: dns.ttl: wants 1s to 168h, got 0s
+agent.yaml:17: dns.tcp_conns: wants a number from 1 to 2147483647, got 0
+agent.yaml:20: configsync[1].delete: "maybe": want one of ["keep" "remove"]
+agent.yaml:20: configsync[1].edits: "ask": want one of ["restore" "report"]
+agent.yaml:20: configsync[1].from: "b" must begin with /
+agent.yaml:20: configsync[1].links: "follow": want one of ["refuse" "replace"]
+agent.yaml:20: configsync[1].max_files: must not be negative
+agent.yaml:20: configsync[1].reload_interval: must not be negative
+agent.yaml:20: configsync[1].to: "etc/app" must be the absolute path of a file or a directory
+agent.yaml:20: configsync[1].name: configsync[0] is called "a" too
+agent.yaml:21: configsync[2].to: /etc/app/x collides with configsync[0], /etc/app/: two targets would overwrite each other
+agent.yaml:22: admin.listen: wants an address such as 127.0.0.1:2181, got "127.0.0.1:99999"
 environment: PADDOCK_LOG_FORMAT: wants one of text, json, got "xml"`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -222,7 +234,7 @@ func TestDevNeedsNoFileAndNoDataDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.Dev || c.DataDir != "" || c.Zab.DataDir != "" || c.Zab.Role != RoleVoter || c.Zab.ClientListen != "127.0.0.1:2181" {
+	if !c.Dev || c.DataDir != "" || c.Zab.Server.Storage.DataDir != "" || c.Zab.Role != RoleVoter || c.Zab.Server.Listen != "127.0.0.1:2181" {
 		t.Errorf("%+v", c)
 	}
 }
@@ -301,6 +313,7 @@ func TestKeysFollowFromNames(t *testing.T) {
 	used := map[string]bool{}
 	var walk func(t reflect.Type)
 	walk = func(t reflect.Type) {
+		used[t.String()+".*"] = true
 		for i := range t.NumField() {
 			f := t.Field(i)
 			used[t.String()+"."+f.Name] = true
@@ -320,9 +333,23 @@ func TestKeysFollowFromNames(t *testing.T) {
 	}
 }
 
+func TestDefaultsAreValidForThePackages(t *testing.T) {
+	c := Default()
+	c.DNS.Directory = struct{ registry.Directory }{}
+	c.finish()
+	for name, err := range map[string]error{
+		"server": c.Zab.Server.Validate(), "storage": c.Zab.Server.Storage.Validate(),
+		"registry": c.Registry.Config.Validate(), "nameserver": c.DNS.Validate(),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestSecretsAreNotListed(t *testing.T) {
 	c := Default()
-	c.Zab.SuperDigest = "super:hash"
+	c.Zab.Server.Znode.SuperDigest = "super:hash"
 	for _, l := range c.Lines() {
 		if strings.Contains(l, "hash") {
 			t.Errorf("%q", l)
@@ -333,7 +360,7 @@ func TestSecretsAreNotListed(t *testing.T) {
 func FuzzAgentYAML(f *testing.F) {
 	f.Add("zab: {tick_time: 1s, servers: [a]}\nconfigsync: [{name: x, mode: 0600, check: 'a {file}', reload: [b, c]}]\n")
 	f.Add("a: &x [*x]\n")
-	f.Add("zab: {jute_max_buffer: 0x10, snap_count: 1_0}\nlog: {level: INFO}\n")
+	f.Add("zab: {max_buffer: 0x10, snap_count: 1_0}\nlog: {level: INFO}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Default()
 		d := document{file: "f", lines: map[string]int{}}

@@ -9,14 +9,38 @@ import (
 
 // exceptions are the fields that are not called as [snake] makes it of their
 // name: "" is a struct whose fields belong to the section it stands in, "-" is
-// no setting.
+// no setting. A * stands for all fields of a struct that are not named.
 var exceptions = map[string]string{
 	"config.Config.ConfigSync": "configsync",
 	"config.Config.Dev":        "-",
 	"config.Config.File":       "-",
+	"config.Config.Text":       "-",
 	"config.Config.Warnings":   "-",
 
-	"config.Zab.QuorumListenOnAllIPs": "quorum_listen_on_all_ips",
+	"config.Zab.Client":            "",
+	"client.Config.*":              "-",
+	"client.Config.Servers":        "connect",
+	"client.Config.SessionTimeout": "session_timeout",
+
+	"config.Zab.Server":           "",
+	"server.Config.Listen":        "client_listen",
+	"server.Config.Version":       "-",
+	"server.Config.InitialConfig": "-",
+	"server.Config.Storage":       "",
+	"storage.Config.ServerID":     "-", // the id of the server
+	"storage.Config.Znode":        "-", // that of the server
+	"storage.Config.NoAutoCreate": "-", // only in an ensemble: nobody else has the data of a server alone
+	"server.Config.Znode":         "",
+	"znode.Config.LocalSessions":  "-", // only in an ensemble
+	"znode.Config.MaxTxnBytes":    "-", // follows from max_buffer
+
+	"config.Registry.Config":   "",
+	"registry.Config.Dir":      "-",
+	"registry.Config.Agent":    "-", // the name of the agent
+	"registry.Config.Sources":  "-",
+	"config.Registry.Services": "",
+	"services.Config.*":        "-",
+	"services.Config.Dir":      "services_dir",
 }
 
 // A field is a place for a setting, or for a section of them.
@@ -33,6 +57,9 @@ func fields(v reflect.Value) []field {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		key, ok := exceptions[t.String()+"."+f.Name]
+		if !ok {
+			key, ok = exceptions[t.String()+".*"]
+		}
 		switch {
 		case ok && key == "":
 			list = append(list, fields(v.Field(i))...)

@@ -108,12 +108,33 @@ func (l *loader) file(c *Config, name string) {
 	}
 	l.errs = append(l.errs, d.errs...)
 	c.ConfigSync = scratch.ConfigSync
+	c.Text = withoutSecrets(string(data), scratch.Zab.Server.Znode.SuperDigest)
 	for key, line := range d.lines {
 		l.from[key] = position{name, line, key}
 	}
 	if err := l.viper.MergeConfigMap(values); err != nil {
 		l.errs = append(l.errs, &Error{File: name, Msg: err.Error()})
 	}
+}
+
+// withoutSecrets returns the text of a file with the lines left out that name a
+// secret, or have the super digest in them.
+func withoutSecrets(text, superDigest string) string {
+	_, hash, _ := strings.Cut(superDigest, ":")
+	hash = strings.TrimRight(hash, "=") // which Java's properties may escape
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		lower := strings.ToLower(line)
+		if hash != "" && strings.Contains(line, hash) || slices.ContainsFunc(
+			[]string{"superdigest", "super_digest", "password", "secret"}, func(w string) bool { return strings.Contains(lower, w) }) {
+			line = "# left out: a secret\n"
+		}
+		b.WriteString(line)
+	}
+	if unfolded := strings.NewReplacer(" ", "", "\t", "", "\r", "", "\n", "", "\\", "").Replace(b.String()); hash != "" && strings.Contains(unfolded, hash) {
+		return "" // it goes over several lines
+	}
+	return b.String()
 }
 
 func insert(m map[string]any, path []string, v any) {
@@ -202,11 +223,8 @@ func (l *loader) merge(c *Config) {
 
 // finish derives the defaults that depend on other settings.
 func (c *Config) finish() {
-	if c.Zab.DataDir == "" && c.DataDir != "" {
-		c.Zab.DataDir = filepath.Join(c.DataDir, "zab")
-	}
-	if c.Zab.LogDir == "" {
-		c.Zab.LogDir = c.Zab.DataDir
+	if s := &c.Zab.Server.Storage; s.DataDir == "" && c.DataDir != "" {
+		s.DataDir = filepath.Join(c.DataDir, "zab")
 	}
 	if c.DNS.Domain != "" && !strings.HasSuffix(c.DNS.Domain, ".") {
 		c.DNS.Domain += "."

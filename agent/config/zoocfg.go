@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/paddockio/paddock/registry/nameserver"
+	"github.com/paddockio/paddock/zab/storage"
 )
 
 // A ZooCfg is a zoo.cfg of Apache ZooKeeper 3.4 to 3.9, with the dynamic file
@@ -18,7 +21,7 @@ import (
 type ZooCfg struct {
 	// File is its name.
 	File string
-	// Text is the file as it was read, for the command initial_configuration.
+	// Text is the file without secrets.
 	Text string
 	// DataDir and LogDir hold the directory version-2.
 	DataDir, LogDir string
@@ -44,6 +47,8 @@ type ZooCfg struct {
 	from     map[string]position // key of ours → where it was set
 	errs     Errors
 	peerType string
+	// neverAlone is standaloneEnabled=false.
+	neverAlone bool
 }
 
 // position is where a setting comes from.
@@ -62,91 +67,103 @@ type zooKey struct {
 // zooKeys are the keys with a setting. Keys with a default in zoo.cfg other than
 // ours are in zooDefaults.
 var zooKeys = map[string]zooKey{
-	"dataDir":                   {"zab.data_dir", zooText},
-	"dataLogDir":                {"zab.log_dir", zooText},
-	"tickTime":                  {"zab.tick_time", zooUnit(time.Millisecond)},
-	"minSessionTimeout":         {"zab.min_session_timeout", zooMinusOne},
-	"maxSessionTimeout":         {"zab.max_session_timeout", zooMinusOne},
-	"maxClientCnxns":            {"zab.max_client_connections", zooInt},
-	"maxCnxns":                  {"zab.max_connections", zooInt},
-	"globalOutstandingLimit":    {"zab.outstanding_limit", zooInt},
-	"initLimit":                 {"zab.init_limit", zooInt},
-	"syncLimit":                 {"zab.sync_limit", zooInt},
-	"quorumListenOnAllIPs":      {"zab.quorum_listen_on_all_ips", zooBool},
-	"syncEnabled":               {"zab.sync_enabled", zooBool},
-	"standaloneEnabled":         {"zab.standalone_enabled", zooBool},
-	"reconfigEnabled":           {"zab.reconfig_enabled", zooBool},
-	"autopurge.snapRetainCount": {"zab.autopurge_retain", zooRetain},
-	"autopurge.purgeInterval":   {"zab.autopurge_interval", zooUnit(time.Hour)},
-	"snapCount":                 {"zab.snap_count", zooInt},
-	"snapSizeLimitInKb":         {"zab.snap_size_limit", zooKiB},
-	"preAllocSize":              {"zab.pre_alloc_size", zooKiB},
-	"forceSync":                 {"zab.force_sync", zooYes},
-	"fsync.warningthresholdms":  {"zab.fsync_warning", zooUnit(time.Millisecond)},
-	"snapshot.trust.empty":      {"zab.trust_empty_snapshot", zooLooseBool},
-	"snapshot.compression.method": {"zab.snapshot_compression", func(v string) (any, error) {
+	"dataDir":                    {"zab.data_dir", zooText},
+	"dataLogDir":                 {"zab.log_dir", zooText},
+	"tickTime":                   {"zab.tick_time", zooUnit(time.Millisecond)},
+	"minSessionTimeout":          {"zab.min_session_timeout", zooMinusOne},
+	"maxSessionTimeout":          {"zab.max_session_timeout", zooMinusOne},
+	"maxClientCnxns":             {"zab.max_client_cnxns", zooNoLimit},
+	"maxCnxns":                   {"zab.max_cnxns", zooInt},
+	"globalOutstandingLimit":     {"zab.max_in_flight", zooInt}, // there for all connections together
+	"nio.sessionlessCnxnTimeout": {"zab.handshake_timeout", zooUnit(time.Millisecond)},
+	"autopurge.snapRetainCount":  {"zab.snap_retain", zooRetain},
+	"autopurge.purgeInterval":    {"zab.purge_interval", zooNever},
+	"snapCount":                  {"zab.snap_count", zooInt},
+	"snapSizeLimitInKb":          {"zab.snap_size_bytes", zooKiB},
+	"preAllocSize":               {"zab.prealloc_bytes", zooKiB},
+	"forceSync":                  {"zab.no_force_sync", zooNot(zooYes)},
+	"fsync.warningthresholdms":   {"zab.slow_sync", zooUnit(time.Millisecond)},
+	"snapshot.compression.method": {"zab.compression", func(v string) (any, error) {
 		switch v {
 		case "checked", "":
-			return "none", nil
+			return storage.Plain, nil
 		case "gz", "snappy":
-			return v, nil
+			return storage.Gzip, nil // snappy is read, not written
 		}
 		return nil, fmt.Errorf("wants gz, snappy or checked, got %q", v)
 	}},
-	"db.autocreate":                   {"zab.auto_create_db", zooLooseBool},
-	"digest.enabled":                  {"zab.digest_enabled", zooLooseBool},
-	"skipACL":                         {"zab.skip_acl", zooYes},
-	"enforceQuota":                    {"zab.enforce_quota", zooLooseBool},
-	"extendedTypesEnabled":            {"zab.extended_types", zooLooseBool},
-	"4lw.commands.whitelist":          {"zab.four_letter_words", zooWords},
-	"admin.commandURL":                {"admin.command_url", zooText},
-	"jute.maxbuffer":                  {"zab.jute_max_buffer", zooBytes},
-	superDigestKey:                    {"zab.super_digest", zooText},
-	"znode.container.checkIntervalMs": {"zab.container_check_interval", zooUnit(time.Millisecond)},
+	"datadir.autocreate":     {"zab.must_exist", zooNot(zooLooseBool)},
+	"digest.enabled":         {"zab.digest", zooLooseBool},
+	"skipACL":                {"zab.skip_acl", zooYes},
+	"enforceQuota":           {"zab.enforce_quota", zooLooseBool},
+	"extendedTypesEnabled":   {"zab.extended_types", zooLooseBool},
+	"4lw.commands.whitelist": {"zab.four_letter_words", zooWords},
+	"admin.commandURL":       {"admin.command_url", zooText},
+	"jute.maxbuffer":         {"zab.max_buffer", zooBytes},
+	"DigestAuthenticationProvider.superDigest": {"zab.super_digest", zooText},
+	"znode.container.checkIntervalMs":          {"zab.container_interval", zooUnit(time.Millisecond)},
+	"znode.container.maxPerMinute":             {"zab.max_containers_per_minute", zooInt},
+	"znode.container.maxNeverUsedIntervalMs":   {"zab.container_max_never_used_ms", zooInt},
 }
-
-const superDigestKey = "DigestAuthenticationProvider.superDigest"
 
 // zooDefaults are settings whose default in a zoo.cfg is not ours.
 func zooDefaults() map[string]any {
 	return map[string]any{
-		"zab.tick_time": 3 * time.Second, "zab.autopurge_interval": time.Duration(0),
+		"zab.tick_time": 3 * time.Second, "zab.purge_interval": never,
 		"zab.extended_types": false, "zab.client_listen": "",
 	}
 }
 
-// zooChecked are keys that are read for their syntax and have no effect here,
-// with what a value must be; and, for those that ask for protection, the only
-// value that can be honoured.
+// never is the interval of what is not done.
+const never = -time.Second
+
+// zooChecked are keys that are read for their syntax and have no effect here.
 var zooChecked = map[string]struct {
 	convert func(string) (any, error)
-	only    any
+	// fits is the value that says what this server does anyhow; nil is all of them.
+	fits any
+	// refuse makes other values an error, since they ask for protection.
+	refuse bool
 }{
-	"localSessionsEnabled":                    {zooBool, nil},
-	"localSessionsUpgradingEnabled":           {zooBool, nil},
-	"clientPortListenBacklog":                 {zooInt, nil},
-	"connectToLearnerMasterLimit":             {zooInt, nil},
-	"observerMasterPort":                      {zooInt, nil},
-	"quorum.cnxn.threads.size":                {zooInt, nil},
-	"quorum.auth.kerberos.servicePrincipal":   {zooText, nil},
-	"quorum.auth.learner.saslLoginContext":    {zooText, nil},
-	"quorum.auth.server.saslLoginContext":     {zooText, nil},
-	"metricsProvider.className":               {zooText, nil},
-	"multiAddress.reachabilityCheckTimeoutMs": {zooInt, nil},
-	"multiAddress.reachabilityCheckEnabled":   {zooBool, nil},
-	"jvm.pause.monitor":                       {zooBool, nil},
-	"jvm.pause.info-threshold.ms":             {zooInt, nil},
-	"jvm.pause.warn-threshold.ms":             {zooInt, nil},
-	"jvm.pause.sleep.time.ms":                 {zooInt, nil},
-	"oraclePath":                              {zooText, nil},
-	"sslQuorumReloadCertFiles":                {zooBool, nil},
-	"portUnification":                         {zooBool, nil},
-	"sslQuorum":                               {zooBool, false},
-	"quorum.auth.enableSasl":                  {zooBool, false},
-	"quorum.auth.serverRequireSasl":           {zooBool, false},
-	"quorum.auth.learnerRequireSasl":          {zooBool, false},
-	"enforce.auth.enabled":                    {zooLooseBool, false},
-	"sessionRequireClientSASLAuth":            {zooLooseBool, false},
+	// Between the servers of an ensemble.
+	"initLimit":                   {zooInt, nil, false},
+	"syncLimit":                   {zooInt, nil, false},
+	"connectToLearnerMasterLimit": {zooInt, nil, false},
+	"quorumListenOnAllIPs":        {zooBool, nil, false},
+	"syncEnabled":                 {zooBool, nil, false},
+	"db.autocreate":               {zooLooseBool, nil, false},
+	"standaloneEnabled":           {zooBool, nil, false},
+	"quorum.cnxn.threads.size":    {zooInt, nil, false},
+	"reconfigEnabled":             {zooBool, false, false},
+	"observerMasterPort":          {zooInt, -1, false},
+	"portUnification":             {zooBool, nil, false},
+	"sslQuorumReloadCertFiles":    {zooBool, nil, false},
+	"sslQuorum":                   {zooBool, false, true},
+
+	"quorum.auth.kerberos.servicePrincipal":   {zooText, nil, false},
+	"quorum.auth.learner.saslLoginContext":    {zooText, nil, false},
+	"quorum.auth.server.saslLoginContext":     {zooText, nil, false},
+	"quorum.auth.enableSasl":                  {zooBool, false, true},
+	"quorum.auth.serverRequireSasl":           {zooBool, false, true},
+	"quorum.auth.learnerRequireSasl":          {zooBool, false, true},
+	"multiAddress.enabled":                    {zooBool, nil, false},
+	"multiAddress.reachabilityCheckTimeoutMs": {zooInt, nil, false},
+	"multiAddress.reachabilityCheckEnabled":   {zooBool, nil, false},
+	"oraclePath":                              {zooText, "", false},
+
+	"snapshot.trust.empty":          {zooLooseBool, nil, false}, // the logs show whether they are whole
+	"localSessionsEnabled":          {zooBool, false, false},
+	"localSessionsUpgradingEnabled": {zooBool, nil, false},
+	"clientPortListenBacklog":       {zooInt, nil, false}, // that of the system
+	"metricsProvider.className":     {zooText, "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider", false},
+	"jvm.pause.monitor":             {zooBool, nil, false},
+	"jvm.pause.info-threshold.ms":   {zooInt, nil, false},
+	"jvm.pause.warn-threshold.ms":   {zooInt, nil, false},
+	"jvm.pause.sleep.time.ms":       {zooInt, nil, false},
+	"enforce.auth.enabled":          {zooLooseBool, false, true},
+	"sessionRequireClientSASLAuth":  {zooLooseBool, false, true},
+	"admin.forceHttps":              {zooLooseBool, false, true},
+	"admin.needClientAuth":          {zooLooseBool, false, true},
 }
 
 func zooText(v string) (any, error) { return v, nil }
@@ -172,6 +189,13 @@ func zooLooseBool(v string) (any, error) { return strings.EqualFold(v, "true"), 
 
 func zooYes(v string) (any, error) { return strings.EqualFold(v, "yes"), nil }
 
+func zooNot(read func(string) (any, error)) func(string) (any, error) {
+	return func(v string) (any, error) {
+		b, err := read(v)
+		return err == nil && b == false, err
+	}
+}
+
 func zooUnit(unit time.Duration) func(string) (any, error) {
 	return func(v string) (any, error) {
 		n, err := zooInt(v)
@@ -187,6 +211,24 @@ func zooMinusOne(v string) (any, error) {
 		return time.Duration(0), nil
 	}
 	return zooUnit(time.Millisecond)(v)
+}
+
+// zooNoLimit reads a number where 0 is no limit, which is -1 here.
+func zooNoLimit(v string) (any, error) {
+	n, err := zooInt(v)
+	if n == 0 {
+		return -1, err
+	}
+	return n, err
+}
+
+// zooNever reads hours, where 0 is never.
+func zooNever(v string) (any, error) {
+	d, err := zooUnit(time.Hour)(v)
+	if d == time.Duration(0) {
+		return never, err
+	}
+	return d, err
 }
 
 func zooRetain(v string) (any, error) {
@@ -229,7 +271,7 @@ func zooWords(v string) (any, error) {
 // which is Errors.
 func ParseZooCfg(file string, data []byte) (*ZooCfg, error) {
 	z := &ZooCfg{
-		File: file, Text: string(data), Properties: map[string]string{},
+		File: file, Properties: map[string]string{},
 		settings: zooDefaults(), from: map[string]position{},
 	}
 	props, errs := parseProperties(file, data)
@@ -251,6 +293,8 @@ func ParseZooCfg(file string, data []byte) (*ZooCfg, error) {
 		z.take(p)
 	}
 	z.finish(seen)
+	digest, _ := z.settings["zab.super_digest"].(string)
+	z.Text = withoutSecrets(string(data), digest)
 	return z, z.errs.err()
 }
 
@@ -277,10 +321,14 @@ func (z *ZooCfg) take(p property) {
 		switch {
 		case err != nil:
 			z.fail(p, "%v", err)
-		case k.only == nil:
-			z.warn(p, "has no effect in this server")
-		case v != k.only:
+		case k.fits == nil || v == k.fits:
+		case k.refuse:
 			z.fail(p, "is not supported by this server, which refuses to run without the protection that it asks for")
+		default:
+			z.warn(p, "has no effect in this server")
+		}
+		if p.key == "standaloneEnabled" {
+			z.neverAlone = v == false
 		}
 		return
 	}
@@ -321,14 +369,14 @@ func (z *ZooCfg) take(p property) {
 		default:
 			err = fmt.Errorf("wants participant or observer, got %q", p.value)
 		}
-	case p.key == "multiAddress.enabled":
-		_, err = zooBool(p.value)
 	case strings.HasPrefix(p.key, "metricsProvider."):
 		z.warn(p, "has no effect in this server")
 	default:
 		// Apache knows the rest as -Dzookeeper.<key>.
 		z.Properties[p.key] = p.value
-		err = z.takeAdmin(p)
+		if p.key == "admin.serverPort" {
+			_, err = zooPort(p.value)
+		}
 		if p.key == "4lw.commands.whitelist" {
 			z.warnWords(p)
 		}
@@ -336,19 +384,6 @@ func (z *ZooCfg) take(p property) {
 	if err != nil {
 		z.fail(p, "%v", err)
 	}
-}
-
-func (z *ZooCfg) takeAdmin(p property) error {
-	switch p.key {
-	case "admin.serverPort":
-		_, err := zooPort(p.value)
-		return err
-	case "admin.forceHttps", "admin.needClientAuth":
-		if strings.EqualFold(p.value, "true") {
-			return errors.New("is not supported by this server, which refuses to run without the protection that it asks for")
-		}
-	}
-	return nil
 }
 
 func (z *ZooCfg) warnWords(p property) {
@@ -437,8 +472,7 @@ func (z *ZooCfg) Quorum() bool {
 	if len(z.Ensemble.Servers) == 0 {
 		return false
 	}
-	standalone, set := z.settings["zab.standalone_enabled"].(bool)
-	return set && !standalone || z.Ensemble.Voters() > 1 || len(z.Ensemble.Servers) > 1
+	return z.neverAlone || z.Ensemble.Voters() > 1 || len(z.Ensemble.Servers) > 1
 }
 
 // ReadZooCfg reads a zoo.cfg, the dynamic file it names, and myid. The error is
@@ -455,12 +489,6 @@ func ReadZooCfg(file string) (*ZooCfg, error) {
 	}
 	if z.DataDir != "" {
 		z.readMyID()
-	}
-	for _, key := range []string{"zab.init_limit", "zab.sync_limit"} {
-		if _, ok := z.settings[key]; !ok && z.Quorum() {
-			name := map[string]string{"zab.init_limit": "initLimit", "zab.sync_limit": "syncLimit"}[key]
-			z.errs = append(z.errs, &Error{File: file, Key: name, Msg: "is required, since servers are listed"})
-		}
 	}
 	return z, z.errs.err()
 }
@@ -574,7 +602,7 @@ func ReadMyID(file string) (int, error) {
 // zoo.cfg, Apache's admin server, and neither registry nor DNS nor config files.
 func LoadZooCfg(file string) (Config, error) {
 	c := Default()
-	c.Registry, c.DNS, c.Bootstrap, c.ConfigSync = Registry{}, DNS{}, Bootstrap{}, nil
+	c.Registry, c.DNS, c.ConfigSync = Registry{}, nameserver.Config{}, nil
 	c.Admin.Listen = "0.0.0.0:8080"
 	c.Zab.Role = RoleVoter
 	c.Name, _ = os.Hostname()
@@ -588,8 +616,8 @@ func LoadZooCfg(file string) (Config, error) {
 			l.value.Set(reflect.ValueOf(v).Convert(l.value.Type()))
 		}
 	}
-	c.DataDir = c.Zab.DataDir
-	c.Warnings = z.Warnings
+	c.DataDir = c.Zab.Server.Storage.DataDir
+	c.Text, c.Warnings = z.Text, z.Warnings
 	c.finish()
 	return c, place(c.Validate(), z.from)
 }
