@@ -143,7 +143,11 @@ func (a *Server) runCommand(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fail := func(status int, text string) {
-		writeJackson(w, status, object{{"command", c.names[0]}, {"error", text}})
+		shown := c.names[0]
+		if status == http.StatusUnauthorized || status == http.StatusForbidden {
+			shown = name // whichever was asked for, as at Apache
+		}
+		writeJackson(w, status, object{{"command", shown}, {"error", text}})
 	}
 	if c.flags&changes != 0 && crossSite(r) {
 		fail(http.StatusForbidden, "a page of another site asked for it")
@@ -205,7 +209,7 @@ func decimal(f float64) json.Number {
 func setTraceMask(s *server.Server, r *http.Request) (object, error) {
 	const need = "setTraceMask requires long traceMask argument"
 	text := r.FormValue("traceMask")
-	if text == "" {
+	if !r.Form.Has("traceMask") {
 		return nil, errors.New(need)
 	}
 	mask, err := strconv.ParseInt(text, 10, 64)

@@ -19,7 +19,7 @@ type pageData struct {
 func (a *Server) page(w http.ResponseWriter, _ *http.Request) {
 	src := a.cfg.Source
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 	data := pageData{src.Status(), src.Services(), src.Registrations(), src.ConfigStatus(), a.cfg.CommandURL}
 	if err := pageTemplate.Execute(w, data); err != nil {
 		a.cfg.Logger.Warn("page", "err", err)

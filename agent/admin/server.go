@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -90,23 +91,27 @@ const (
 
 // Listen opens the port.
 func Listen(cfg Config) (*Server, error) {
-	if cfg.Listen == "" {
-		cfg.Listen = "127.0.0.1:8080"
+	a, err := newServer(cfg)
+	if err != nil {
+		return nil, err
 	}
-	if cfg.CommandURL == "" {
-		cfg.CommandURL = "/commands"
+	l, err := net.Listen("tcp", cmp.Or(cfg.Listen, "127.0.0.1:8080"))
+	if err != nil {
+		return nil, fmt.Errorf("http port: %w", err)
 	}
+	a.listener = newLimited(l, maxConns)
+	return a, nil
+}
+
+func newServer(cfg Config) (*Server, error) {
+	cfg.CommandURL = cmp.Or(cfg.CommandURL, "/commands")
 	if !strings.HasPrefix(cfg.CommandURL, "/") || strings.HasSuffix(cfg.CommandURL, "/") || strings.ContainsAny(cfg.CommandURL, "{} ") {
 		return nil, fmt.Errorf("command url %q is not a path like /commands", cfg.CommandURL)
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	l, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("http port: %w", err)
-	}
-	return &Server{cfg: cfg, listener: newLimited(l, maxConns), costly: make(chan struct{}, 1)}, nil
+	return &Server{cfg: cfg, costly: make(chan struct{}, 1)}, nil
 }
 
 // Addr returns the address that it listens on.
