@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/paddockio/paddock/agent/admin"
@@ -115,7 +116,7 @@ func (a *Agent) openZooKeeper() error {
 		return err
 	}
 	if a.zookeeper, err = server.Open(cfg); err != nil {
-		return err
+		return a.portTaken(err, "zab.client_listen")
 	}
 	a.parts = append(a.parts, part{"zookeeper", a.zookeeper.Run})
 	return nil
@@ -181,7 +182,7 @@ func (a *Agent) openRegistry(dir string) error {
 		return err
 	}
 	if err := a.names.Listen(); err != nil {
-		return err
+		return a.portTaken(err, "dns.listen")
 	}
 	a.parts = append(a.parts, part{"dns", a.names.Run})
 	return nil
@@ -210,11 +211,19 @@ func (a *Agent) openAdmin() {
 	ac.Source, ac.ZooKeeper, ac.Logger = a, a.zookeeper, a.log.With("part", "http")
 	s, err := admin.Listen(ac)
 	if err != nil {
-		a.log.Warn("running without HTTP", "err", err)
+		a.log.Warn("running without HTTP", "err", a.portTaken(err, "admin.listen"))
 		return
 	}
 	a.admin = s
 	a.parts = append(a.parts, part{"http", s.Run})
+}
+
+// portTaken says which setting helps against a port that somebody else has.
+func (a *Agent) portTaken(err error, key string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w by another process: change %s", err, a.cfg.Where(key))
+	}
+	return err
 }
 
 // Run starts every part and waits for all of them. The first failure stops the

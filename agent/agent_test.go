@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -37,7 +38,6 @@ func newWorld(t *testing.T) world {
 func (w world) config() config.Config {
 	c := config.Default()
 	c.Name, c.DataDir = "host-1", filepath.Join(w.dir, "data")
-	c.Zab.Server.Storage.DataDir = filepath.Join(w.dir, "data", "zab")
 	c.Zab.Role, c.Zab.Server.Listen = config.RoleVoter, "127.0.0.1:0"
 	c.Registry.Services.Dir, c.Registry.Advertise = w.services, "127.0.0.1"
 	c.DNS.Listen, c.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0"
@@ -297,5 +297,72 @@ func TestSeveralServersAreRefusedClearly(t *testing.T) {
 	c.Zab.Servers = []string{"server.1=127.0.0.1:2888:3888", "server.2=127.0.0.2:2888:3888", "server.3=127.0.0.3:2888:3888"}
 	if _, err := New(c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "not supported by this version") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestATakenPortNamesItsSetting(t *testing.T) {
+	w := newWorld(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, tc := range []struct {
+		set  func(*config.Config, string)
+		want string
+	}{
+		{func(c *config.Config, addr string) { c.Zab.Server.Listen = addr }, "address already in use by another process: change zab.client_listen"},
+		{func(c *config.Config, addr string) { c.DNS.Listen = addr }, "address already in use by another process: change dns.listen"},
+		{func(c *config.Config, addr string) { c.Admin.Listen = addr }, ""}, // runs without
+	} {
+		c := w.config()
+		tc.set(&c, taken.Addr().String())
+		a, err := New(c, slog.New(slog.DiscardHandler))
+		if tc.want == "" && err == nil {
+			if a.admin != nil {
+				t.Errorf("HTTP at %v, which is taken", a.admin.Addr())
+			}
+			if err := a.zookeeper.Close(); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		if err == nil || !strings.HasSuffix(err.Error(), tc.want) || tc.want == "" {
+			t.Errorf("error %v, want %q", err, tc.want)
+		}
+	}
+}
+
+func TestTheDevBannerCanBePasted(t *testing.T) {
+	cfg, err := config.Load(config.Options{Dev: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg, err = prepareDev(cfg, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Zab.Server.Listen, cfg.DNS.Listen, cfg.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	a, _ := run(t, cfg)
+	var out strings.Builder
+	if err := a.serveDev(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		fmt.Sprintf(" cli -server 127.0.0.1:%d ls -R /dubbo\n", a.zookeeper.Port()),
+		fmt.Sprintf("dig @127.0.0.1 -p %d SRV org.apache.demo.greeter.service.paddock +short\n", a.names.Addr().Port()),
+		"curl http://" + a.admin.Addr().String() + "/v1/services\n",
+		" set /config/app/app.properties greeting=hi && sleep 1 && cat " + cfg.ConfigSync[0].To + "app.properties\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	for arg0, want := range map[string]string{
+		"/tmp/go-build12/b001/exe/paddock": "go run .", "/root/.cache/go-build/ab/cd-d/paddock": "go run .",
+		"./paddock": "./paddock", "/usr/bin/paddock": "/usr/bin/paddock", "paddock": "paddock",
+	} {
+		if got := selfCommand(arg0); got != want {
+			t.Errorf("selfCommand(%s) = %s, want %s", arg0, got, want)
+		}
 	}
 }

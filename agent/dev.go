@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,22 +44,31 @@ func prepareDev(cfg config.Config, dir string) (config.Config, error) {
 
 // serveDev makes the sample znodes and says what to try.
 func (a *Agent) serveDev(ctx context.Context, out io.Writer) error {
-	names, err := a.seed(ctx)
+	sample, err := a.seed(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
-	if len(names) > 0 {
-		a.waitForSample(ctx, filepath.Join(a.cfg.ConfigSync[0].To, names[0]))
+	a.waitForSamples(ctx, sample)
+	if ctx.Err() == nil {
+		a.banner(out, sample)
 	}
-	a.banner(out, names)
 	return nil
 }
 
-// seed creates the znodes of the sample configuration and returns their names.
-func (a *Agent) seed(ctx context.Context) (names []string, err error) {
+// sampleTo is the directory of the sample configuration, "" if the user has
+// targets of his own.
+func (a *Agent) sampleTo() string {
+	if t := a.cfg.ConfigSync[0]; t.From == devConfigRoot && t.Tree {
+		return t.To
+	}
+	return ""
+}
+
+// seed creates the znodes of the sample configuration and returns the name of one.
+func (a *Agent) seed(ctx context.Context) (sample string, err error) {
 	create := func(path string, data []byte) error {
 		_, _, err := a.client.Create(ctx, path, data, nil, wire.Persistent)
 		if errors.Is(err, wire.ErrNodeExists) {
@@ -70,7 +80,7 @@ func (a *Agent) seed(ctx context.Context) (names []string, err error) {
 	for _, elem := range strings.Split(devConfigRoot[1:], "/") {
 		at += "/" + elem
 		if err := create(at, nil); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
 	err = fs.WalkDir(quickstart.Files, "config", func(name string, d fs.DirEntry, err error) error {
@@ -81,55 +91,84 @@ func (a *Agent) seed(ctx context.Context) (names []string, err error) {
 		if err != nil {
 			return err
 		}
-		names = append(names, path.Base(name))
-		return create(devConfigRoot+"/"+path.Base(name), data)
+		sample = path.Base(name)
+		return create(devConfigRoot+"/"+sample, data)
 	})
-	return names, err
+	return sample, err
 }
 
-// waitForSample lets the banner come when what it names is there; it gives up
+// waitForSamples lets the banner come when what it names is there; it gives up
 // after a moment.
-func (a *Agent) waitForSample(ctx context.Context, file string) {
-	deadline := time.After(3 * time.Second)
-	for {
-		_, err := os.Stat(file)
-		if err == nil && len(a.registry.Services()) > 0 {
-			return
+func (a *Agent) waitForSamples(ctx context.Context, sample string) {
+	there := func() bool {
+		if to := a.sampleTo(); to != "" {
+			if _, err := os.Stat(filepath.Join(to, sample)); err != nil {
+				return false
+			}
 		}
+		return a.registry == nil || len(a.registry.Services()) > 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	for !there() {
 		select {
 		case <-ctx.Done():
-			return
-		case <-deadline:
 			return
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
-func (a *Agent) banner(out io.Writer, names []string) {
-	zk := fmt.Sprintf("127.0.0.1:%d", a.zookeeper.Port())
+// banner prints commands that can be pasted as they are.
+func (a *Agent) banner(out io.Writer, sample string) {
+	self := selfCommand(os.Args[0])
+	cli := self + " cli"
+	if port := a.zookeeper.Port(); port != 2181 {
+		cli = fmt.Sprintf("%s -server 127.0.0.1:%d", cli, port)
+	}
 	fmt.Fprintf(out, "\npaddock is up: one voter, everything in %s, removed at the end.\n\n", filepath.Dir(a.cfg.DataDir))
-	row := func(what, where, try string) { fmt.Fprintf(out, "  %-10s %-32s %s\n", what, where, try) }
-	row("ZooKeeper", zk, "zkCli.sh -server "+zk+" ls -R /dubbo")
-	if a.names != nil {
-		host := a.names.Addr()
-		for _, service := range a.registry.Services() {
-			if view, ok := a.registry.Lookup(service); ok {
-				if n, err := nameserver.Names(a.cfg.DNS.Domain, view); err == nil {
-					row("DNS", host.String(), fmt.Sprintf("dig @%s -p %d SRV %s +short", host.Addr(), host.Port(), n.Name))
-					break
-				}
-			}
-		}
+	row := func(what, where, try string) { fmt.Fprintf(out, "  %-10s %-16s %s\n", what, where, try) }
+	row("ZooKeeper", fmt.Sprintf("127.0.0.1:%d", a.zookeeper.Port()), cli+" ls -R "+cmp.Or(a.cfg.Registry.Root, "/"))
+	if name := a.sampleName(); name != "" {
+		at := a.names.Addr()
+		row("DNS", at.String(), fmt.Sprintf("dig @%s -p %d SRV %s +short", at.Addr(), at.Port(), name))
 	}
 	if a.admin != nil {
 		row("HTTP", a.admin.Addr().String(), "curl http://"+a.admin.Addr().String()+"/v1/services")
 	}
-	row("services", "one file each", "ls "+a.cfg.Registry.Services.Dir)
-	if len(names) > 0 {
-		file := filepath.Join(a.cfg.ConfigSync[0].To, names[0])
-		row("config", devConfigRoot+"/"+names[0], "cat "+file)
-		fmt.Fprintf(out, "\nChange the file everywhere by its znode:\n  go run . cli -server %s set %s/%s greeting=hi && cat %s\n", zk, devConfigRoot, names[0], file)
+	if dir := a.cfg.Registry.Services.Dir; dir != "" {
+		row("services", "a file each", "cat "+dir+"/*")
+		fmt.Fprintf(out, "\nAdd a service by a file:\n  echo 'service: {name: shop, protocol: http, port: 9000}' > %s/shop.yaml\n", dir)
 	}
-	fmt.Fprintf(out, "Add a service by a file:\n  printf 'service: {name: shop, protocol: http, port: 9000}' > %s/shop.yaml\n\nStop with Ctrl-C.\n", a.cfg.Registry.Services.Dir)
+	if to := a.sampleTo(); to != "" {
+		fmt.Fprintf(out, "\nChange a file by its znode:\n  %s set %s/%s greeting=hi && sleep 1 && cat %s\n",
+			cli, devConfigRoot, sample, filepath.Join(to, sample))
+	}
+	fmt.Fprint(out, "\nStop with Ctrl-C.\n")
+}
+
+// sampleName is a name that the name server answers, "" if there is none.
+func (a *Agent) sampleName() string {
+	if a.names == nil {
+		return ""
+	}
+	for _, service := range a.registry.Services() {
+		if view, ok := a.registry.Lookup(service); ok {
+			if n, err := nameserver.Names(a.cfg.DNS.Domain, view); err == nil {
+				return strings.TrimSuffix(n.Name, ".")
+			}
+		}
+	}
+	return ""
+}
+
+// selfCommand is how a user calls this program, whose name in the process table
+// is arg0. `go run` builds it in a directory of its own.
+func selfCommand(arg0 string) string {
+	for dir := range strings.SplitSeq(filepath.ToSlash(arg0), "/") {
+		if strings.HasPrefix(dir, "go-build") {
+			return "go run ."
+		}
+	}
+	return arg0
 }

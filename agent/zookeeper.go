@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/paddockio/paddock/agent/api"
 	"github.com/paddockio/paddock/agent/config"
@@ -18,6 +20,7 @@ func serverConfig(cfg config.Config, log *slog.Logger) (server.Config, error) {
 	sc := z.Server
 	sc.Version, sc.InitialConfig = api.BuildVersion().ZooKeeperText(), cfg.Text
 	sc.Storage.ServerID = sc.ID
+	sc.Storage.DataDir = cmp.Or(sc.Storage.DataDir, filepath.Join(cfg.DataDir, "zab"))
 	sc.Logger = log
 	return sc, nil
 }

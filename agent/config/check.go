@@ -37,7 +37,8 @@ func (c Config) Validate() error {
 	v.dns(c.DNS)
 	v.targets(c.ConfigSync)
 	v.listen("admin.listen", c.Admin.Listen)
-	v.require("admin.command_url", strings.HasPrefix(c.Admin.CommandURL, "/"), "wants a path such as /commands, got %q", c.Admin.CommandURL)
+	v.require("admin.command_url", strings.HasPrefix(c.Admin.CommandURL, "/") && !strings.HasSuffix(c.Admin.CommandURL, "/") &&
+		!strings.ContainsAny(c.Admin.CommandURL, "{} "), "wants a path such as /commands, got %q", c.Admin.CommandURL)
 	v.oneOf("log.format", c.Log.Format, "text", "json")
 	v.ports(c)
 	return v.errs.err()

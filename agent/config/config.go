@@ -56,6 +56,8 @@ type Config struct {
 	Text string
 	// Warnings are about settings that are read but have no effect.
 	Warnings []string
+
+	from map[string]position // setting → where its value stands
 }
 
 // A Role says what part an agent takes in its ensemble.

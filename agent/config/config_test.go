@@ -335,7 +335,7 @@ func TestKeysFollowFromNames(t *testing.T) {
 
 func TestDefaultsAreValidForThePackages(t *testing.T) {
 	c := Default()
-	c.DNS.Directory = struct{ registry.Directory }{}
+	c.DNS.Directory, c.Zab.Server.Storage.DataDir = struct{ registry.Directory }{}, "zab"
 	c.finish()
 	for name, err := range map[string]error{
 		"server": c.Zab.Server.Validate(), "storage": c.Zab.Server.Storage.Validate(),

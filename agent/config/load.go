@@ -65,7 +65,7 @@ func Load(o Options) (Config, error) {
 	l.environment(&c)
 	l.zooCfg(&c, o.File)
 	l.merge(&c)
-	c.Warnings = l.warnings
+	c.Warnings, c.from = l.warnings, l.from
 	if len(l.errs) > 0 {
 		return c, l.errs.err()
 	}
@@ -223,9 +223,6 @@ func (l *loader) merge(c *Config) {
 
 // finish derives the defaults that depend on other settings.
 func (c *Config) finish() {
-	if s := &c.Zab.Server.Storage; s.DataDir == "" && c.DataDir != "" {
-		s.DataDir = filepath.Join(c.DataDir, "zab")
-	}
 	if c.DNS.Domain != "" && !strings.HasSuffix(c.DNS.Domain, ".") {
 		c.DNS.Domain += "."
 	}
@@ -252,6 +249,19 @@ func place(err error, from map[string]position) error {
 
 func parentKey(key string) string {
 	return key[:max(strings.LastIndexByte(key, '.'), strings.LastIndexByte(key, '['), 0)]
+}
+
+// Where names a setting as the user knows it, with its place if it has one:
+// zab.client_listen, clientPort in zoo.cfg:3.
+func (c Config) Where(key string) string {
+	at, ok := c.from[key]
+	switch {
+	case !ok || at.key == "":
+		return key
+	case at.line == 0:
+		return at.key
+	}
+	return fmt.Sprintf("%s in %s:%d", at.key, at.file, at.line)
 }
 
 // Lines returns "key=value" for every scalar setting, sorted, for a log or a

@@ -617,7 +617,7 @@ func LoadZooCfg(file string) (Config, error) {
 		}
 	}
 	c.DataDir = c.Zab.Server.Storage.DataDir
-	c.Text, c.Warnings = z.Text, z.Warnings
+	c.Text, c.Warnings, c.from = z.Text, z.Warnings, z.from
 	c.finish()
 	return c, place(c.Validate(), z.from)
 }
