@@ -166,20 +166,11 @@ func (s *Server) ZooCfg() string { return filepath.Join(s.Dir, "zoo.cfg") }
 // Addr is the client address.
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 
-// Restart runs the server again, after its end.
+// Restart runs the server again, after its end, and waits until it serves.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	began := time.Now()
-	var cmd *exec.Cmd
-	if s.Kind == KindApache {
-		// Of the settings, these are read before or without zoo.cfg.
-		args := append([]string{"-Dznode.container.checkIntervalMs=500"}, s.java...)
-		cmd = Java(t, append(args, "org.apache.zookeeper.server.quorum.QuorumPeerMain", s.ZooCfg())...)
-	} else {
-		cmd = exec.Command(Paddock(), "server", "start-foreground", s.ZooCfg())
-	}
-	cmd.Dir = s.Dir
-	s.Process = Run(t, cmd, filepath.Join(s.Dir, "server.log"))
+	s.launch(t)
 	for deadline := time.Now().Add(Patience); ; time.Sleep(2 * time.Millisecond) {
 		if answer, err := s.Word("srvr"); err == nil && strings.Contains(answer, "Mode: ") {
 			s.Started = time.Since(began)
@@ -194,6 +185,33 @@ func (s *Server) Restart(t testing.TB) {
 			t.Fatalf("%s does not serve on %s\n%s", s.Kind, s.Addr(), s.Tail())
 		}
 	}
+}
+
+// RestartFor runs the server again, after its end, and kills it after a while,
+// whether it serves or not.
+func (s *Server) RestartFor(t testing.TB, d time.Duration) {
+	t.Helper()
+	s.launch(t)
+	select {
+	case <-s.done:
+		t.Errorf("%s ended at its start: %v\n%s", s.Kind, s.cmd.ProcessState, s.Tail())
+	case <-time.After(d):
+	}
+	s.Kill()
+}
+
+func (s *Server) launch(t testing.TB) {
+	t.Helper()
+	var cmd *exec.Cmd
+	if s.Kind == KindApache {
+		// Of the settings, these are read before or without zoo.cfg.
+		args := append([]string{"-Dznode.container.checkIntervalMs=500"}, s.java...)
+		cmd = Java(t, append(args, "org.apache.zookeeper.server.quorum.QuorumPeerMain", s.ZooCfg())...)
+	} else {
+		cmd = exec.Command(Paddock(), "server", "start-foreground", s.ZooCfg())
+	}
+	cmd.Dir = s.Dir
+	s.Process = Run(t, cmd, filepath.Join(s.Dir, "server.log"))
 }
 
 // Word asks a four-letter word.
