@@ -3,12 +3,10 @@
 package interop
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -312,23 +310,7 @@ func TestAgentServesOneHost(t *testing.T) {
 	})
 	run(t, agentName, "one host", "DNS", func(t *testing.T) {
 		a.drop(t, "greeter.yaml", "service: {name: org.demo.Greeter, protocol: dubbo, port: 20881}\n")
-		resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, a.dns)
-		}}
-		within(t, patience, "SRV", func() error {
-			_, srv, err := resolver.LookupSRV(t.Context(), "", "", "org.demo.Greeter.service.paddock.")
-			if err != nil {
-				return err
-			}
-			if len(srv) != 1 || srv[0].Port != 20881 {
-				return fmt.Errorf("%d SRV records, the first %+v", len(srv), *srv[0])
-			}
-			ips, err := resolver.LookupHost(t.Context(), srv[0].Target)
-			if err != nil || len(ips) != 1 || ips[0] != "127.0.0.1" {
-				t.Errorf("A of %s: %v, %v", srv[0].Target, ips, err)
-			}
-			return nil
-		})
+		within(t, patience, "SRV", func() error { return srvIs(t.Context(), a.dns, 20881) })
 	})
 	run(t, agentName, "one host", "config znode to file within 200 ms", func(t *testing.T) {
 		must[string](t)(conn.Create("/config", nil, 0, open))
