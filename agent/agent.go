@@ -21,6 +21,7 @@ import (
 	"github.com/paddockio/paddock/registry/nameserver"
 	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/server"
+	"github.com/paddockio/paddock/zab/storage"
 )
 
 // Agent is the parts of one process. Fields are set by New and only read after.
@@ -31,6 +32,7 @@ type Agent struct {
 
 	zookeeper *server.Server // nil: role client
 	client    *client.Client // nil: a ZooKeeper server and nothing else
+	lock      storage.Lock   // on the data directory; nil without a client
 	session   *sessionFile
 	registry  *registry.Registry
 	services  *services.Loader
@@ -86,15 +88,15 @@ func New(cfg config.Config, log *slog.Logger) (_ *Agent, err error) {
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
 	if cfg.Zab.Role != config.RoleClient {
 		if err := a.openZooKeeper(); err != nil {
 			return nil, err
 		}
-		defer func() {
-			if err != nil {
-				err = errors.Join(err, a.zookeeper.Close())
-			}
-		}()
 	}
 	if a.wantsClient() {
 		if err := a.openApps(); err != nil {
@@ -103,6 +105,22 @@ func New(cfg config.Config, log *slog.Logger) (_ *Agent, err error) {
 	}
 	a.openAdmin()
 	return a, nil
+}
+
+// close gives up what New took, for an agent that never ran.
+func (a *Agent) close() error {
+	var errs []error
+	if a.zookeeper != nil {
+		errs = append(errs, a.zookeeper.Close())
+	}
+	return errors.Join(append(errs, a.unlock())...)
+}
+
+func (a *Agent) unlock() error {
+	if a.lock == nil {
+		return nil
+	}
+	return a.lock.Close()
 }
 
 // wantsClient reports whether anything beside the ZooKeeper server is switched on.
@@ -127,6 +145,11 @@ func (a *Agent) openZooKeeper() error {
 func (a *Agent) openApps() error {
 	dir := a.cfg.DataDir
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	// Two agents with one session would take it from each other without end.
+	var err error
+	if a.lock, err = (storage.OSFS{}).Lock(filepath.Join(dir, "agent.lock")); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	a.session = &sessionFile{path: filepath.Join(dir, "session")}
@@ -245,10 +268,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
-		return err
+	err := context.Cause(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = nil
 	}
-	return nil
+	return errors.Join(err, a.unlock())
 }
 
 // runClient keeps the connection, and the stored session up to date.

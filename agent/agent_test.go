@@ -311,8 +311,8 @@ func TestATakenPortNamesItsSetting(t *testing.T) {
 		set  func(*config.Config, string)
 		want string
 	}{
-		{func(c *config.Config, addr string) { c.Zab.Server.Listen = addr }, "address already in use by another process: change zab.client_listen"},
-		{func(c *config.Config, addr string) { c.DNS.Listen = addr }, "address already in use by another process: change dns.listen"},
+		{func(c *config.Config, addr string) { c.Zab.Server.Listen = addr }, "address already in use by another process: change zab.client_listen in the file, or -zab.client_listen"},
+		{func(c *config.Config, addr string) { c.DNS.Listen = addr }, "address already in use by another process: change dns.listen in the file, or -dns.listen"},
 		{func(c *config.Config, addr string) { c.Admin.Listen = addr }, ""}, // runs without
 	} {
 		c := w.config()
@@ -322,7 +322,7 @@ func TestATakenPortNamesItsSetting(t *testing.T) {
 			if a.admin != nil {
 				t.Errorf("HTTP at %v, which is taken", a.admin.Addr())
 			}
-			if err := a.zookeeper.Close(); err != nil {
+			if err := a.close(); err != nil {
 				t.Error(err)
 			}
 			continue
@@ -330,6 +330,16 @@ func TestATakenPortNamesItsSetting(t *testing.T) {
 		if err == nil || !strings.HasSuffix(err.Error(), tc.want) || tc.want == "" {
 			t.Errorf("error %v, want %q", err, tc.want)
 		}
+	}
+}
+
+func TestOneAgentForADataDirectory(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config()
+	cfg.Zab.Role, cfg.Zab.Client.Servers, cfg.DNS.Listen = config.RoleClient, "127.0.0.1:1", ""
+	run(t, cfg)
+	if _, err := New(cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -154,4 +154,5 @@ func (c *Config) dev() {
 	c.Zab.Server.Listen = "127.0.0.1:2181"
 	c.Registry.Services.Dir = ""
 	c.Registry.Advertise = "127.0.0.1"
+	c.Log.Level = slog.LevelWarn // what -dev prints is to be seen
 }

@@ -112,6 +112,15 @@ func TestSourcesWinInTheirOrder(t *testing.T) {
 	if z.Storage.DataDir != "/data" || z.PurgeInterval != never {
 		t.Errorf("data %q, purge %v: want those of zoo.cfg", z.Storage.DataDir, z.PurgeInterval)
 	}
+	for key, want := range map[string]string{
+		"zab.tick_time": "tickTime in " + zoo + ":2", "zab.max_cnxns": "zab.max_cnxns in " + file + ":1",
+		"zab.max_in_flight": "PADDOCK_ZAB_MAX_IN_FLIGHT", "log.level": "-log.level",
+		"dns.domain": "dns.domain in the file, or -dns.domain",
+	} {
+		if got := c.Where(key); got != want {
+			t.Errorf("Where(%s) = %s, want %s", key, got, want)
+		}
+	}
 	if c.Log.Level.String() != "DEBUG" {
 		t.Errorf("level %v", c.Log.Level)
 	}

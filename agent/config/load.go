@@ -256,8 +256,8 @@ func parentKey(key string) string {
 func (c Config) Where(key string) string {
 	at, ok := c.from[key]
 	switch {
-	case !ok || at.key == "":
-		return key
+	case !ok:
+		return key + " in the file, or -" + key
 	case at.line == 0:
 		return at.key
 	}

@@ -618,6 +618,9 @@ func LoadZooCfg(file string) (Config, error) {
 	}
 	c.DataDir = c.Zab.Server.Storage.DataDir
 	c.Text, c.Warnings, c.from = z.Text, z.Warnings, z.from
+	if _, ok := c.from["admin.listen"]; !ok {
+		c.from["admin.listen"] = position{key: "admin.serverPort"} // a default of Apache's
+	}
 	c.finish()
 	return c, place(c.Validate(), z.from)
 }
