@@ -14,8 +14,11 @@ import (
 // serverConfig completes the settings of the server.
 func serverConfig(cfg config.Config, log *slog.Logger) (server.Config, error) {
 	z := cfg.Zab
-	if z.Role == config.RoleObserver || len(z.Servers) > 1 {
-		return server.Config{}, fmt.Errorf("zab: an ensemble of several servers (%d listed, role %s) is not supported by this version: leave zab.servers empty, or use role client with zab.connect", len(z.Servers), z.Role)
+	if n := len(z.Servers); n > 1 {
+		return server.Config{}, fmt.Errorf("%s: an ensemble of several servers (%d lines) is not supported by this version: run a server alone, or role client with zab.connect", cfg.Where("zab.servers"), n)
+	}
+	if z.Role == config.RoleObserver {
+		return server.Config{}, fmt.Errorf("%s: an observer of an ensemble is not supported by this version: run a server alone, or role client with zab.connect", cfg.Where("zab.role"))
 	}
 	sc := z.Server
 	sc.Version, sc.InitialConfig = api.BuildVersion().ZooKeeperText(), cfg.Text

@@ -48,18 +48,24 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			fake := httptest.NewServer(fakeAPI())
 			e.Defer(fake.Close)
-			e.Defer(func() { killServer(t, filepath.Join(e.WorkDir, "data", "zookeeper_server.pid")) })
+			for _, file := range []string{"data/zookeeper_server.pid", "second.pid"} {
+				e.Defer(func() { killServer(t, filepath.Join(e.WorkDir, file)) })
+			}
 			e.Setenv("FAKE", fake.URL)
 			e.Setenv("TZ", "UTC")
-			for _, name := range []string{"ZK", "HTTP", "DNS", "DEAD"} {
-				e.Setenv(name, freeAddr(t))
+			for _, name := range []string{"ZK", "HTTP", "DNS", "DEAD", "SECOND"} {
+				addr := freeAddr(t)
+				e.Setenv(name, addr)
+				_, port, err := net.SplitHostPort(addr)
+				if err != nil {
+					return err
+				}
+				e.Setenv(name+"PORT", port)
 			}
-			_, port, err := net.SplitHostPort(e.Getenv("ZK"))
-			e.Setenv("ZKPORT", port)
-			return err
+			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"expand": expand, "scrub": scrub, "keys": keys,
+			"expand": expand, "scrub": scrub, "keys": keys, "fetch": fetch,
 		},
 	})
 }
@@ -112,6 +118,15 @@ func scrub(ts *testscript.TestScript, _ bool, args []string) {
 		text = regexp.MustCompile(r.pattern).ReplaceAllString(text, r.with)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+}
+
+// fetch URL prints what a server answers.
+func fetch(ts *testscript.TestScript, _ bool, args []string) {
+	r, err := http.Get(os.Expand(args[0], ts.Getenv))
+	ts.Check(err)
+	defer r.Body.Close()
+	_, err = io.Copy(ts.Stdout(), r.Body)
+	ts.Check(err)
 }
 
 // keys FILE puts what keys send in place of their names.

@@ -188,6 +188,14 @@ func (z *zkServer) start() error {
 		z.out("already running as process %d.\n", pid)
 		return errFailed
 	}
+	// Else the answers of the one who has the port would be taken for those of
+	// the new server.
+	if l, err := net.Listen("tcp", cfg.Zab.Server.Listen); cfg.Zab.Server.Listen != "" && err != nil {
+		z.out("FAILED TO START\n")
+		return fmt.Errorf("%w: see %s", err, cfg.Where("zab.client_listen"))
+	} else if l != nil {
+		_ = l.Close() // nobody was accepted
+	}
 	outName := outFile(cfg.DataDir)
 	for _, d := range []string{filepath.Dir(pidFile), filepath.Dir(outName)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -234,27 +242,35 @@ func (z *zkServer) start() error {
 	}
 }
 
-// serving is closed when the client port takes connections, or after five seconds:
-// a server that replays a long log has started too, as zkServer.sh sees it.
+// serving is closed when the server answers on its client port, however long it
+// reads its data before; after five seconds if it has no port that is known.
 func (z *zkServer) serving(addr string) <-chan struct{} {
 	done := make(chan struct{})
+	_, port, err := net.SplitHostPort(addr)
+	asks := err == nil && port != "0"
 	go func() {
-		defer close(done)
 		timeout := time.NewTimer(5 * time.Second)
 		defer timeout.Stop()
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {
+			case <-z.cmd.Context().Done():
+				return
 			case <-timeout.C:
-				return
+				if !asks {
+					close(done)
+					return
+				}
 			case <-tick.C:
-			}
-			if addr == "" {
-				continue
-			}
-			if text, err := fourLetterWord(addr, "srvr"); err == nil && strings.Contains(text, "Mode: ") {
-				return
+				// The word may be forbidden for this address: an answer is an answer.
+				if !asks {
+					continue
+				}
+				if text, err := fourLetterWord(addr, "srvr"); err == nil && text != "" {
+					close(done)
+					return
+				}
 			}
 		}
 	}()
