@@ -378,3 +378,28 @@ func TestLogEntriesTellsWhereItStops(t *testing.T) {
 		t.Errorf("another file: %d entries, %v", n, err)
 	}
 }
+
+func TestSnapshotWaitsForALogOfSomeSize(t *testing.T) {
+	s := start(t, storage.Config{DataDir: "/data", FS: storagetest.NewDisk(1), SnapCount: 50})
+	log(t, s, 1, 1000)
+	tree, err := s.Recover()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Roll(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.WriteSnapshot(tree.Freeze(), new(sync.Mutex)); err != nil {
+		t.Fatal(err)
+	}
+	z := zab.Zxid(1000)
+	for !s.ShouldSnapshot() {
+		z++
+		log(t, s, z, z)
+	}
+	// 1000 znodes of 150 bytes: a log of half that size has some 400 transactions
+	// like theirs, which is more than SnapCount and less than ten times as many.
+	if n := z - 1000; n < 200 || n > 500 {
+		t.Errorf("due after %d transactions behind a snapshot of 1000", n)
+	}
+}

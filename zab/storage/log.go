@@ -193,6 +193,10 @@ func (s *Store) closeLog() error {
 	return nil
 }
 
+// maxSnapFactor is how many times SnapCount may pass before a snapshot that is
+// large beside its log.
+const maxSnapFactor = 10
+
 // ShouldSnapshot reports whether enough has been logged since the last Roll. The
 // threshold is random between half of and the whole configured one, so that the
 // servers of an ensemble do not all write snapshots at once (class
@@ -202,7 +206,13 @@ func (s *Store) ShouldSnapshot() bool {
 	if s.log != nil {
 		size = s.log.off
 	}
-	return s.rollTxns > s.rollAtTxns || size > s.rollAtBytes
+	switch {
+	case size > s.rollAtBytes || s.rollTxns > maxSnapFactor*s.rollAtTxns:
+		return true
+	case s.rollTxns <= s.rollAtTxns:
+		return false
+	}
+	return size > s.snapBytes.Load()/2
 }
 
 func (s *Store) drawThresholds() {

@@ -257,6 +257,7 @@ func (r *restorer) loadSnapshot() error {
 		}
 		if err == nil {
 			r.rec.Snapshot, r.rec.SnapshotZxid, r.last = sn.name, sn.zxid, sn.zxid
+			s.snapBytes.Store(sn.size)
 			return nil
 		}
 		s.logger.Warn("snapshot cannot be used", "file", sn.name, "err", err)

@@ -166,6 +166,7 @@ func (s *Store) WriteSnapshot(f *znode.Frozen, lock sync.Locker) (path string, s
 	if err := s.publish(name, digest); err != nil {
 		return "", 0, fmt.Errorf("write %s: %w", path, err)
 	}
+	s.snapBytes.Store(size)
 	return path, size, nil
 }
 

@@ -47,7 +47,9 @@ type Config struct {
 	// the size of the file too. zoo.cfg: preAllocSize, in KiB.
 	PreallocBytes int64
 
-	// SnapCount is after how many transactions a snapshot is due, at the latest.
+	// SnapCount is after how many transactions a snapshot is due. While the newest
+	// snapshot is large and the log behind it is not half of its size, up to ten
+	// times as many: writing the tree again would cost more than reading the log.
 	// Default 100000. zoo.cfg: snapCount.
 	SnapCount int64
 
@@ -159,6 +161,8 @@ type Store struct {
 
 	synced atomic.Int64 // zxid
 	logEnd atomic.Int64 // offset behind the last safe entry of the log
+
+	snapBytes atomic.Int64 // size of the newest snapshot
 
 	mu       sync.Mutex // guards what follows; never held during I/O
 	log      *logWriter // nil until the first Sync after Recover, Roll
