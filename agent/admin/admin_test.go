@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -225,6 +226,22 @@ func TestPage(t *testing.T) {
 	if csp := rec.Header().Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || !strings.Contains(csp, "frame-ancestors 'none'") {
 		t.Errorf("policy %q", csp)
 	}
+}
+
+func TestPageIsBounded(t *testing.T) {
+	body := ask(newAdmin(nil, manyServices{}).Handler(), "GET", "/", "", nil).Body.String()
+	if n := strings.Count(body, "<td><code>s</code>"); n != maxRows || !strings.Contains(body, "and <a href=\"/v1/services\">7 more</a>") {
+		t.Errorf("%d services are shown:\n%s", n, body[len(body)-2000:])
+	}
+}
+
+type manyServices struct{ *fakeSource }
+
+func (manyServices) Status() api.Status                  { return api.Status{} }
+func (manyServices) Registrations() api.RegistrationList { return api.RegistrationList{} }
+func (manyServices) ConfigStatus() api.ConfigStatus      { return api.ConfigStatus{} }
+func (manyServices) Services() api.ServiceList {
+	return api.ServiceList{Services: slices.Repeat([]api.ServiceSummary{{Name: "s"}}, maxRows+7)}
 }
 
 func TestCommandURL(t *testing.T) {

@@ -14,13 +14,29 @@ type pageData struct {
 	Registrations api.RegistrationList
 	Config        api.ConfigStatus
 	CommandURL    string
+	// MoreServices and MoreRegistrations are how many lines were left out.
+	MoreServices, MoreRegistrations int
+}
+
+// maxRows bounds a table of the page, which is made anew every few seconds; the
+// API has the rest.
+const maxRows = 200
+
+func cut[T any](list *[]T) (more int) {
+	more = max(0, len(*list)-maxRows)
+	*list = (*list)[:len(*list)-more]
+	return more
 }
 
 func (a *Server) page(w http.ResponseWriter, _ *http.Request) {
 	src := a.cfg.Source
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
-	data := pageData{src.Status(), src.Services(), src.Registrations(), src.ConfigStatus(), a.cfg.CommandURL}
+	data := pageData{
+		Status: src.Status(), Services: src.Services(), Registrations: src.Registrations(), Config: src.ConfigStatus(),
+		CommandURL: a.cfg.CommandURL,
+	}
+	data.MoreServices, data.MoreRegistrations = cut(&data.Services.Services), cut(&data.Registrations.Registrations)
 	if err := pageTemplate.Execute(w, data); err != nil {
 		a.cfg.Logger.Warn("page", "err", err)
 	}
@@ -46,11 +62,11 @@ code{font-size:.92em} .bad{color:#b00020} .good{color:#0a6b2d} .dim{color:#666}
 <h2>Services{{if not .Services.Live}} <span class="bad">as of {{.Services.AsOf.Format "15:04:05"}}, not connected</span>{{end}}</h2>
 <table><tr><th>name<th>instances<th>protocols<th>groups<th>versions</tr>
 {{range .Services.Services}}<tr><td><code>{{.Name}}</code><td>{{.Instances}}<td>{{range .Protocols}}{{.}} {{end}}<td>{{range .Groups}}{{.}} {{end}}<td>{{range .Versions}}{{.}} {{end}}</tr>
-{{else}}<tr><td colspan="5" class="dim">none known</tr>{{end}}</table>
+{{else}}<tr><td colspan="5" class="dim">none known</tr>{{end}}{{with .MoreServices}}<tr><td colspan="5" class="dim">and <a href="/v1/services">{{.}} more</a></tr>{{end}}</table>
 <h2>Registered by this agent</h2>
 <table><tr><th>id<th>service<th>address<th>state<th>from</tr>
 {{range .Registrations.Registrations}}<tr><td><code>{{.ID}}</code><td>{{.Service}}<td>{{.Host}}:{{.Port}}<td class="{{if eq .State "registered"}}good{{else}}bad{{end}}">{{.State}} {{.Error}}<td>{{.Source}}</tr>
-{{else}}<tr><td colspan="5" class="dim">nothing</tr>{{end}}</table>
+{{else}}<tr><td colspan="5" class="dim">nothing</tr>{{end}}{{with .MoreRegistrations}}<tr><td colspan="5" class="dim">and <a href="/v1/registrations">{{.}} more</a></tr>{{end}}</table>
 <h2>Config files</h2>
 <table><tr><th>target<th>from<th>to<th>state<th>zxid</tr>
 {{range .Config.Targets}}<tr><td>{{.Name}}<td><code>{{.From}}</code><td><code>{{.To}}</code><td class="{{if eq .State "current"}}good{{else}}bad{{end}}">{{.State}} {{.Error}}<td><code>{{.Zxid}}</code></tr>
