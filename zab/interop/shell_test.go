@@ -107,7 +107,14 @@ func normalizeShell(out string) string {
 	for _, n := range shellNoise {
 		out = n.re.ReplaceAllString(out, n.with)
 	}
-	// A server may list children in any order, which the 3.4 shell shows.
+	// The 3.4 shell does not wait for the answer to sync.
+	syncs := syncAnswer.FindAllString(out, -1)
+	out = syncAnswer.ReplaceAllString(out, "") + strings.Join(syncs, "")
+	// Servers may list a client's identities, and children, in any order; of the
+	// latter only the 3.4 shell shows it.
+	out = identities.ReplaceAllStringFunc(out, func(list string) string {
+		return strings.Join(slices.Sorted(strings.Lines(list)), "")
+	})
 	return nameList.ReplaceAllStringFunc(out, func(list string) string {
 		names := strings.Split(list[1:len(list)-1], ", ")
 		slices.Sort(names)
@@ -115,7 +122,11 @@ func normalizeShell(out string) string {
 	})
 }
 
-var nameList = regexp.MustCompile(`(?m)^\[.+, .+\]$`)
+var (
+	syncAnswer = regexp.MustCompile(`(?m)^Sync returned .*\n`)
+	identities = regexp.MustCompile(`(?m)^(?:(?:digest|ip): .*\n)+`)
+	nameList   = regexp.MustCompile(`(?m)^\[.+, .+\]$`)
+)
 
 // onlyMessages keeps of standard error what the shell says to its user: no log
 // lines and stack traces.
