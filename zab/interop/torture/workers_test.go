@@ -334,17 +334,17 @@ func (k *churn) check(ctx context.Context, reader *client.Client) error {
 	return nil
 }
 
-// An ephemerals keeps some ephemeral znodes of a session that stays alive.
+// An ephemerals keeps some ephemeral znodes of a session.
 type ephemerals struct {
 	*world
-	c         *client.Client
-	prefix    string
-	id        zab.SessionID
-	n         int
-	there     map[string]bool
-	maybe     string // create or delete of it has an unknown outcome
-	mayExpire bool
-	expired   int
+	c       *client.Client
+	prefix  string
+	id      zab.SessionID
+	n       int
+	there   map[string]bool
+	maybe   string   // create or delete of it has an unknown outcome
+	cuts    *network // not nil: the session is short, and may expire
+	expired int
 }
 
 func newEphemerals(w *world, i int) *ephemerals {
@@ -354,10 +354,10 @@ func newEphemerals(w *world, i int) *ephemerals {
 func (e *ephemerals) step(ctx context.Context) error {
 	if e.c == nil {
 		timeout := liveSession
-		if e.mayExpire {
+		if e.cuts != nil {
 			timeout = pausedSession
 		}
-		e.c, _ = e.connect(timeout)
+		e.c, _ = e.connectOver(e.cuts, timeout)
 	}
 	if e.maybe != "" {
 		return e.check(ctx, e.c)
@@ -374,7 +374,7 @@ func (e *ephemerals) step(ctx context.Context) error {
 			if e.id == 0 {
 				e.id = st.EphemeralOwner
 			}
-			if st.EphemeralOwner != e.id && !e.mayExpire {
+			if st.EphemeralOwner != e.id && e.cuts == nil {
 				return fmt.Errorf("session %v has become %v", e.id, st.EphemeralOwner)
 			} else if st.EphemeralOwner != e.id {
 				return e.renewed(ctx, st.EphemeralOwner, path)
@@ -394,7 +394,7 @@ func (e *ephemerals) step(ctx context.Context) error {
 		e.lost.Add(1)
 		e.maybe = path
 		return nil
-	case e.mayExpire && (errors.Is(err, wire.ErrSessionExpired) || errors.Is(err, wire.ErrNoNode)):
+	case e.cuts != nil && (errors.Is(err, wire.ErrSessionExpired) || errors.Is(err, wire.ErrNoNode)):
 		return e.renewed(ctx, 0, "")
 	case err != nil:
 		return fmt.Errorf("%s: %w", path, err)
@@ -446,7 +446,7 @@ func each(ctx context.Context, reader *client.Client, prefix string, f func(path
 }
 
 func (e *ephemerals) check(ctx context.Context, reader *client.Client) error {
-	if e.mayExpire && e.c != nil && e.id != 0 {
+	if e.cuts != nil && e.c != nil && e.id != 0 {
 		// Only its own client knows, once it is connected again.
 		if _, err := e.c.WhoAmI(ctx); err != nil && !errors.Is(err, wire.ErrSessionExpired) {
 			return err
