@@ -43,6 +43,7 @@ var classProperties = map[string][]string{
 // process of Apache's server must pass. The others look into the server's
 // objects in their own process, or are known to fail: README.md says why.
 func TestApachePublishedTests(t *testing.T) {
+	t.Parallel()           // it waits more than it works
 	classpath(t, "apache") // once, before the parallel part
 	control := readExpectations(t)
 	results := make(chan []junitCase, len(control))

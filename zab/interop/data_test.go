@@ -336,6 +336,7 @@ func randomOp(ctx context.Context, c *client.Client, rng *rand.Rand) error {
 // kind. After each change of hands every znode, with its data, stat and ACL, is
 // what it was, and the sessions can be taken up.
 func TestDataDirectories(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	need(t, "java")
 	for i, tc := range []struct {
 		name  string

@@ -107,6 +107,7 @@ func consume(t *testing.T, cmd *exec.Cmd, want string) {
 // through a plain server and through an agent, which then also answers DNS
 // queries for them.
 func TestDubbo(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	need(t, "java", "mvn")
 	programs := dubboPrograms(t)
 	languages := []struct{ name, answers, client, version string }{

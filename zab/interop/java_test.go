@@ -156,6 +156,7 @@ func TestApacheJavaClient(t *testing.T) {
 }
 
 func TestCurator(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startPeer(t)
 	runProgram(t, "Curator", "5.9.0", java(t, "curator", "paddock.interop.CuratorProgram", s.addr()))
 }

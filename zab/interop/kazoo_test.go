@@ -59,6 +59,7 @@ func virtualenv(t *testing.T) string {
 // client, and its recipes lock, semaphore, election, queue, counter, party,
 // partitioner, barrier, lease, tree cache, data watch and children watch.
 func TestKazooPublishedTests(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	python := virtualenv(t)
 	dir := t.TempDir()
 	launch := []string{binary, "server", "start-foreground"}
