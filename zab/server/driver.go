@@ -162,7 +162,22 @@ func (s *Server) take() error {
 
 // prepare turns a request into a transaction and returns the next zxid.
 func (s *Server) prepare(r *request, zxid zab.Zxid, timeMs int64) zab.Zxid {
-	s.noteClosing(r)
+	switch {
+	case r.takeOver:
+		if r.sess.underWay == 0 {
+			s.takenOver = append(s.takenOver, r)
+		} else {
+			s.inflight.push(r)
+		}
+		return zxid
+	case r.movedAway():
+		r.prep.BadBody = wire.ErrSessionMoved
+	case r.op == wire.OpCloseSession:
+		s.noteClosing(r.sess)
+	}
+	if r.sess != nil {
+		r.sess.underWay++
+	}
 	s.prep.Prepare(&r.prep, zxid, timeMs, &r.txn)
 	at := len(s.encode)
 	s.encode = r.txn.Append(s.encode)
@@ -218,10 +233,11 @@ const maxHeldTxns = 64
 
 // apply delivers committed transactions to the tree and answers their requests.
 func (s *Server) apply(committed []zab.Proposal) {
-	for len(committed) > 0 {
+	for len(committed) > 0 || len(s.takenOver) > 0 {
 		n := min(len(committed), maxHeldTxns)
 		s.applyAt = s.nanos()
 		s.treeMu.Lock()
+		s.answerTakeOvers()
 		for _, p := range committed[:n] {
 			r := s.inflight.pop()
 			if r.txn.Header.Zxid != p.Zxid {
@@ -232,6 +248,10 @@ func (s *Server) apply(committed []zab.Proposal) {
 			s.recordDigest(p.Zxid)
 			s.fire(p.Zxid)
 			s.complete(r)
+			for s.inflight.len() > 0 && s.inflight.first().takeOver {
+				s.takenOver = append(s.takenOver, s.inflight.pop())
+			}
+			s.answerTakeOvers()
 		}
 		s.treeMu.Unlock()
 		committed = committed[n:]
@@ -242,6 +262,16 @@ func (s *Server) apply(committed []zab.Proposal) {
 		}
 		s.dirty = s.dirty[:0]
 	}
+}
+
+// answerTakeOvers answers connections whose session has nothing under way from
+// before them.
+func (s *Server) answerTakeOvers() {
+	for i, r := range s.takenOver {
+		s.complete(r)
+		s.takenOver[i] = nil
+	}
+	s.takenOver = s.takenOver[:0]
 }
 
 // fire queues the watch events of the transaction that was just applied.
@@ -294,6 +324,9 @@ func (s *Server) touchLocked(c *conn) {
 func (s *Server) complete(r *request) {
 	s.outstanding.Add(-1)
 	c := r.conn
+	if r.sess != nil && !r.takeOver {
+		r.sess.underWay--
+	}
 	if r.op == wire.OpCloseSession && s.result.Err == wire.OK {
 		s.dropSession(r.prep.Session, c)
 	}

@@ -63,32 +63,25 @@ func (c *conn) connect(frame []byte) error {
 	c.nc.SetReadDeadline(time.Time{})
 	if r.SessionID == 0 {
 		c.sess = s.openSession(c, timeout)
-		c.published.Store(c.sess)
-		// The answer waits for the transaction, and with it every request that the
-		// client sends meanwhile.
-		q := newRequest(c, 0, wire.OpCreateSession, nil, s.nanos())
-		q.write = true
-		q.prep.Session, q.prep.Op = c.sess.id, wire.OpCreateSession
-		q.prep.Body = &wire.IntRecord{Value: int32(timeout / time.Millisecond)}
-		c.mu.Lock()
-		c.pushLocked(q)
-		c.mu.Unlock()
-		c.batch = append(c.batch, q)
-		return nil
-	}
-	sess := s.reattach(c, r.SessionID, r.Password, timeout)
-	if sess == nil {
+	} else if c.sess = s.reattach(c, r.SessionID, r.Password, timeout); c.sess == nil {
 		s.log.Info("refusing unknown or expired session", "peer", c.remote.String(), "session", r.SessionID)
 		c.mu.Lock()
 		c.connectReplyLocked(0, 0)
 		c.mu.Unlock()
 		return errDone
 	}
-	c.sess = sess
-	c.published.Store(sess)
+	c.published.Store(c.sess)
+	// The answer comes from the driver: when the session is created, or after what
+	// its old connection left under way. Every request that the client sends
+	// meanwhile waits for it.
+	q := newRequest(c, 0, wire.OpCreateSession, nil, s.nanos())
+	q.write, q.takeOver = true, r.SessionID != 0
+	q.prep.Session, q.prep.Op = c.sess.id, wire.OpCreateSession
+	q.prep.Body = &wire.IntRecord{Value: int32(timeout / time.Millisecond)}
 	c.mu.Lock()
-	c.connectReplyLocked(sess.id, timeout)
+	c.pushLocked(q)
 	c.mu.Unlock()
+	c.batch = append(c.batch, q)
 	return nil
 }
 

@@ -16,10 +16,13 @@ type request struct {
 	xid   int32
 	op    wire.Op
 	write bool
-	code  wire.Code // of an auth request, decided when it came
-	size  int       // of a read that waits: bytes of its reply, as a guess
-	frame []byte    // the record, copied from the connection's buffer
-	nanos int64     // arrival, on the server's monotonic clock
+	// takeOver: not a transaction, but the answer to a connection that took up a
+	// session, given after the writes of the session that were under way.
+	takeOver bool
+	code     wire.Code // of an auth request, decided when it came
+	size     int       // of a read that waits: bytes of its reply, as a guess
+	frame    []byte    // the record, copied from the connection's buffer
+	nanos    int64     // arrival, on the server's monotonic clock
 
 	prep znode.Request
 	txn  wire.Txn

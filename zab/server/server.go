@@ -58,7 +58,8 @@ type Server struct {
 	node      *zab.Node
 	prep      *znode.Prep
 	own       []*request // made by the server itself
-	inflight  fifo       // proposed, in zxid order
+	inflight  fifo       // proposed, in zxid order, and take-overs behind them
+	takenOver []*request // take-overs to be answered
 	encode    []byte     // payloads of the batch that is being collected
 	encodeOld []byte     // payloads of the batch that the log writer has
 	props     []zab.Proposal
@@ -274,9 +275,7 @@ func (s *Server) forget(c *conn) {
 	s.watchMu.Unlock()
 	if c.sess != nil {
 		s.sessMu.Lock()
-		if c.sess.conn == c {
-			c.sess.conn = nil
-		}
+		c.sess.conn.CompareAndSwap(c, nil)
 		s.sessMu.Unlock()
 	}
 	s.connMu.Lock()

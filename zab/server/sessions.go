@@ -16,10 +16,12 @@ type sessionState struct {
 	id    zab.SessionID
 	heard atomic.Int64 // nanos
 
-	// Guarded by Server.sessMu.
+	// Guarded by Server.sessMu; conn may be looked at without it.
 	timeout time.Duration
-	conn    *conn
-	closing bool // a closeSession is in the pipeline
+	conn    atomic.Pointer[conn] // that has the session, if any
+	closing bool                 // a closeSession is in the pipeline
+
+	underWay int // writes in the pipeline; owned by the driver
 }
 
 // trackSessions takes over the sessions of the recovered tree, each with its
@@ -59,7 +61,8 @@ func (s *Server) proposeClose(st *sessionState) {
 
 // openSession begins a session for c; its creation still has to be committed.
 func (s *Server) openSession(c *conn, timeout time.Duration) *sessionState {
-	st := &sessionState{timeout: timeout, conn: c}
+	st := &sessionState{timeout: timeout}
+	st.conn.Store(c)
 	s.sessMu.Lock()
 	defer s.sessMu.Unlock()
 	st.id = s.sessionIDs.Next()
@@ -68,8 +71,9 @@ func (s *Server) openSession(c *conn, timeout time.Duration) *sessionState {
 	return st
 }
 
-// reattach moves a session to c and closes the connection that had it. It
-// returns nil if the session is not known, closing, or the password is wrong.
+// reattach moves a session to c and closes the connection that had it, whose
+// writes are refused from here on. It returns nil if the session is not known,
+// closing, or the password is wrong.
 // (Apache closes the old connection before it looks at the password, which lets
 // anybody disturb a session whose id he knows.)
 func (s *Server) reattach(c *conn, id zab.SessionID, password []byte, timeout time.Duration) *sessionState {
@@ -79,8 +83,8 @@ func (s *Server) reattach(c *conn, id zab.SessionID, password []byte, timeout ti
 		s.sessMu.Unlock()
 		return nil
 	}
-	old := st.conn
-	st.conn, st.timeout = c, timeout
+	old := st.conn.Swap(c)
+	st.timeout = timeout
 	now := s.nanos()
 	st.heard.Store(now)
 	s.tracker.Add(id, int32(timeout.Milliseconds()), now/1e6)
@@ -121,7 +125,7 @@ func (s *Server) lastHeardLocked(id zab.SessionID) int64 {
 	// After this process was stopped for a while the bytes of the clients may
 	// still wait in their sockets: everybody gets a full timeout (rule R25).
 	heard := max(st.heard.Load(), s.resumedAt)
-	if c := st.conn; c != nil && c.away.Load() {
+	if c := st.conn.Load(); c != nil && c.away.Load() {
 		// The same if the server does not read at the moment, because of what the
 		// client has under way; or as long as it takes replies.
 		if at := c.writingSince.Load(); at != 0 {
@@ -140,7 +144,7 @@ func (s *Server) dropSession(id zab.SessionID, asked *conn) {
 	st := s.sessions[id]
 	var c *conn
 	if st != nil {
-		c = st.conn
+		c = st.conn.Load()
 		delete(s.sessions, id)
 		s.tracker.Remove(id)
 	}
@@ -150,13 +154,22 @@ func (s *Server) dropSession(id zab.SessionID, asked *conn) {
 	}
 }
 
+// movedAway reports whether the session of a request has another connection now:
+// what comes late over the old one must not be done after what came over the new
+// one (rule R21).
+func (r *request) movedAway() bool {
+	if r.conn == nil || r.op == wire.OpCreateSession {
+		return false
+	}
+	c := r.sess.conn.Load()
+	return c != nil && c != r.conn
+}
+
 // noteClosing marks the session of a closeSession: from here on it cannot be
 // taken up or expire. Prep refuses what it still sends.
-func (s *Server) noteClosing(r *request) {
-	if r.op == wire.OpCloseSession && r.sess != nil {
-		s.sessMu.Lock()
-		r.sess.closing = true
-		s.tracker.Close(r.sess.id)
-		s.sessMu.Unlock()
-	}
+func (s *Server) noteClosing(st *sessionState) {
+	s.sessMu.Lock()
+	st.closing = true
+	s.tracker.Close(st.id)
+	s.sessMu.Unlock()
 }

@@ -492,6 +492,7 @@ func pipe(t *testing.T, s *Server) *rawConn {
 	if err != nil {
 		t.Fatal(err)
 	}
+	nc.SetDeadline(time.Now().Add(10 * time.Minute)) // synthetic ones, as a rule
 	t.Cleanup(func() { nc.Close() })
 	return &rawConn{t, nc}
 }
