@@ -240,6 +240,17 @@ var httpRequests = []struct{ method, path, authorization string }{
 
 func (p peer) commands(t *testing.T) string {
 	t.Helper()
+	// A server may not have noticed yet that those who asked for words are gone.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		_, body := p.get(t, "GET", "/commands/connections", "")
+		n := strings.Count(body, "remote_socket_address")
+		if n == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections, want those of the two sessions: %s", n, body)
+		}
+	}
 	var b strings.Builder
 	for _, q := range httpRequests {
 		resp, body := p.get(t, q.method, "/commands/"+q.path, q.authorization)
