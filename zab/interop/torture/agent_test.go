@@ -206,7 +206,7 @@ func killAgent(t *testing.T, a *agent, reconnects bool) {
 		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
 		a.Kill()
 		time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond) // of 8 s
-		for rand.IntN(2) == 0 { // and once more in the middle of its start
+		for rand.IntN(2) == 0 {                                       // and once more in the middle of its start
 			a.launch(t)
 			time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
 			a.Kill()

@@ -170,6 +170,9 @@ var trouble = regexp.MustCompile(`(?im)^.*(level=ERROR|mismatch|digest of the tr
 // finish checks what the server left.
 func (w *world) finish() {
 	w.t.Helper()
+	if w.t.Failed() {
+		w.t.Logf("the server's log:\n%s", w.s.Tail())
+	}
 	w.s.Kill()
 	for _, line := range trouble.FindAllString(w.s.Output(), 10) {
 		w.t.Errorf("log: %s", line)
@@ -317,6 +320,13 @@ func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 	n.conns = append(n.conns, conn)
 	return conn, nil
+}
+
+// count returns how many connections there were since the last cut.
+func (n *network) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.conns)
 }
 
 func (n *network) cut() {

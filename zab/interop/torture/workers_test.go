@@ -345,6 +345,15 @@ type ephemerals struct {
 	maybe   string   // create or delete of it has an unknown outcome
 	cuts    *network // not nil: the session is short, and may expire
 	expired int
+	history []string // the last operations, to understand a fault
+}
+
+// note adds to the history.
+func (e *ephemerals) note(format string, args ...any) {
+	if len(e.history) == 12 {
+		e.history = e.history[1:]
+	}
+	e.history = append(e.history, time.Now().Format("05.000 ")+fmt.Sprintf(format, args...))
 }
 
 func newEphemerals(w *world, i int) *ephemerals {
@@ -352,6 +361,15 @@ func newEphemerals(w *world, i int) *ephemerals {
 }
 
 func (e *ephemerals) step(ctx context.Context) error {
+	err := e.change(ctx)
+	if err != nil {
+		err = fmt.Errorf("%w\nbefore that: %s", err, strings.Join(e.history, "\n"))
+	}
+	return err
+}
+
+// change makes or deletes one znode.
+func (e *ephemerals) change(ctx context.Context) error {
 	if e.c == nil {
 		timeout := liveSession
 		if e.cuts != nil {
@@ -364,6 +382,7 @@ func (e *ephemerals) step(ctx context.Context) error {
 	}
 	var path string
 	var err error
+	defer func() { e.note("%s (%d there): %v", path, len(e.there), err) }()
 	if len(e.there) < 5 {
 		e.n++
 		path = fmt.Sprintf("%s%d", e.prefix, e.n)
@@ -446,6 +465,16 @@ func each(ctx context.Context, reader *client.Client, prefix string, f func(path
 }
 
 func (e *ephemerals) check(ctx context.Context, reader *client.Client) error {
+	maybe := e.maybe
+	err := e.compare(ctx, reader)
+	e.note("check, %q unknown: %d there, %v", maybe, len(e.there), err)
+	if err != nil {
+		err = fmt.Errorf("%w\nbefore that: %s", err, strings.Join(e.history, "\n"))
+	}
+	return err
+}
+
+func (e *ephemerals) compare(ctx context.Context, reader *client.Client) error {
 	if e.cuts != nil && e.c != nil && e.id != 0 {
 		// Only its own client knows, once it is connected again.
 		if _, err := e.c.WhoAmI(ctx); err != nil && !errors.Is(err, wire.ErrSessionExpired) {
@@ -497,7 +526,8 @@ type leftSession struct {
 }
 
 func (s *sessions) step(ctx context.Context) error {
-	c, stop := s.connect(300 * time.Millisecond)
+	var dials network
+	c, stop := s.connectOver(&dials, 300*time.Millisecond)
 	defer stop()
 	var paths []string
 	for range 3 {
@@ -507,7 +537,6 @@ func (s *sessions) step(ctx context.Context) error {
 		switch {
 		case unknown(err):
 			s.lost.Add(1)
-			s.took.Add(0)
 			paths = append(paths, path) // if it is there, it must go too
 		case errors.Is(err, wire.ErrSessionExpired):
 			// A busy machine; what was there is gone, the others belong to the next session.
@@ -529,11 +558,16 @@ func (s *sessions) step(ctx context.Context) error {
 				// expired, is not gone by this.
 				if st, found, err := s.reader.Exists(ctx, path); err != nil {
 					return err
-				} else if found && st.EphemeralOwner == id {
+				} else if found && st.EphemeralOwner == id && dials.count() == 1 {
+					// (A client that comes back with a session that is being closed is
+					// told that it is no more, which is a moment early.)
 					return fmt.Errorf("%s is there after its session %v was closed", path, id)
 				}
 			}
-			s.gone = append(s.gone, paths...)
+			if dials.count() == 1 {
+				s.gone = append(s.gone, paths...)
+				return nil
+			}
 		}
 	}
 	s.left = append(s.left, leftSession{c.Session().ID, paths})
