@@ -42,7 +42,6 @@ func benchPipelined(b *testing.B, inFlight int, frame []byte) {
 			b.Fatal(err)
 		}
 	}
-	framed := func(p []byte) []byte { return append(wire.AppendInt(nil, int32(len(p))), p...) }
 	nc.Write(framed(connectFrame(0, 10000, nil)))
 	recv()
 	nc.Write(framed(createReq(1, "/bench", "")))

@@ -48,7 +48,8 @@ type conn struct {
 	frameAt     int        // start of the frame that is being built
 	unsent      int64      // packets in out
 	writing     bool       // some goroutine is in flush
-	lastWord    bool       // close when out is written
+	lastWord    bool       // close when out is written and queue is empty
+	ending      bool       // close when out is written
 	closed      bool
 	roomAt      int // serve waits until queue is at most this long; -1: it does not wait
 	owed        int // guess of the bytes that the reads in queue will be answered with
@@ -78,7 +79,10 @@ type connStats struct {
 
 // answered notes n requests of which the last was op; they took ms each.
 func (st *connStats) answered(op wire.Op, xid int32, zxid zab.Zxid, at, ms, n int64) {
-	st.lastOp, st.lastXid, st.lastZxid, st.lastAt, st.latLast = op, xid, zxid, at, ms
+	if xid >= 0 { // not of a ping: cons shows the last real request
+		st.lastXid = xid
+	}
+	st.lastOp, st.lastZxid, st.lastAt, st.latLast = op, zxid, at, ms
 	if st.latCount == 0 || ms < st.latMin {
 		st.latMin = ms
 	}
@@ -186,6 +190,16 @@ func (c *conn) closeWhenDone(err error) <-chan struct{} {
 func (c *conn) finish() {
 	c.mu.Lock()
 	c.lastWord = true
+	c.mu.Unlock()
+	c.flush()
+}
+
+// windUp closes the connection as soon as out is written: the server stops, nothing
+// that is under way will be answered.
+func (c *conn) windUp() {
+	c.nc.SetWriteDeadline(time.Now().Add(lastTimeout))
+	c.mu.Lock()
+	c.ending = true
 	c.mu.Unlock()
 	c.flush()
 }
@@ -375,8 +389,7 @@ func (c *conn) release(h *hold, arrived int64) {
 	us := (c.srv.nanos() - arrived) / 1000
 	c.stats.answered(h.op, h.xid, zxid, arrived, us/1000, h.n)
 	c.unlockForRead()
-	c.srv.stats.latency(us, h.n)
-	c.srv.stats.Reads.Add(h.n)
+	c.srv.stats.answered(&c.srv.stats.ReadMicros, us, h.n)
 	*h = hold{}
 }
 
@@ -613,7 +626,7 @@ func (c *conn) flush() {
 		c.mu.Lock()
 	}
 	c.writing = false
-	last := c.closed || c.lastWord && c.queue.len() == 0
+	last := c.closed || c.ending || c.lastWord && c.queue.len() == 0
 	c.mu.Unlock()
 	if last {
 		c.kill()

@@ -58,6 +58,7 @@ func (s *Server) append(b logBatch) error {
 // when ctx ends or the disk fails; a failed sync is final, since nobody can say
 // what of it is on the disk.
 func (s *Server) drive(ctx context.Context) error {
+	defer close(s.driven)
 	defer close(s.logIn)
 	tick := time.NewTicker(max(time.Millisecond, s.cfg.TickTime/4))
 	defer tick.Stop()
@@ -87,14 +88,21 @@ func (s *Server) drive(ctx context.Context) error {
 			s.noticePause()
 			s.node.Tick()
 			s.expireSessions()
-			err = s.take()
+			if err = s.store.Err(); err == nil { // what it noticed beside the syncs
+				err = s.take()
+			}
 		case <-containers.C:
 			s.expireZnodes()
 			err = s.take()
 		case err := <-s.snapshotEnd:
 			s.snapshotDone(err)
 		case <-purge:
-			s.purge()
+			if !s.purging.Swap(true) {
+				s.background.Go(func() {
+					defer s.purging.Store(false)
+					s.purge()
+				})
+			}
 		case do := <-s.control:
 			do()
 		}
@@ -104,16 +112,14 @@ func (s *Server) drive(ctx context.Context) error {
 	}
 }
 
-// drain waits for the sync that is under way: its requests are durable, so they
-// may as well be applied and answered.
+// drain waits for the sync that is under way, and for what is proposed already:
+// that will be durable, so it may as well be applied and answered.
 func (s *Server) drain() error {
+	s.draining = true
 	for s.logBusy {
 		if err := s.logged(<-s.logOut); err != nil {
 			return err
 		}
-	}
-	if s.snapshots {
-		s.snapshotDone(<-s.snapshotEnd)
 	}
 	return nil
 }
@@ -220,7 +226,7 @@ func (s *Server) logged(d logDone) error {
 	if err := s.node.Step(zab.Message{Type: zab.MsgAppended, Zxid: d.last}); err != nil {
 		return err
 	}
-	if d.snapshot && !s.snapshots {
+	if d.snapshot && !s.snapshots && !s.draining {
 		s.beginSnapshot(nil)
 	}
 	// Start the next sync before the replies of this one are made.
@@ -406,11 +412,10 @@ func (s *Server) answerWriteLocked(c *conn, r *request) {
 func (s *Server) accountLocked(c *conn, r *request) {
 	us := max(0, s.applyAt-r.nanos) / 1000
 	c.stats.answered(r.op, r.xid, s.tree.LastZxid(), r.nanos, us/1000, 1)
-	s.stats.latency(us, 1)
 	if r.write {
-		s.stats.Writes.Add(1)
+		s.stats.answered(&s.stats.UpdateMicros, us, 1)
 	} else {
-		s.stats.Reads.Add(1)
+		s.stats.answered(&s.stats.ReadMicros, us, 1)
 	}
 }
 
@@ -433,11 +438,12 @@ func (s *Server) beginSnapshot(then func(file string, err error)) {
 	s.treeMu.Lock()
 	frozen := s.tree.Freeze()
 	s.treeMu.Unlock()
-	go func() {
+	s.background.Go(func() {
 		began := time.Now()
 		path, size, err := s.store.WriteSnapshot(frozen, s.treeMu.RLocker())
 		if err == nil {
 			s.lastSnapshot.Store(&SnapshotTime{frozen.Zxid, began})
+			s.stats.SnapshotNanos.Add(int64(time.Since(began)))
 			s.log.Info("snapshot written", "file", path, "bytes", size, "zxid", frozen.Zxid, "took", time.Since(began))
 			if s.cfg.PurgeInterval == 0 {
 				s.purge()
@@ -447,7 +453,7 @@ func (s *Server) beginSnapshot(then func(file string, err error)) {
 		if then != nil {
 			then(path, err)
 		}
-	}()
+	})
 }
 
 // snapshotDone takes the end of a snapshot. A failure is not fatal: the log has

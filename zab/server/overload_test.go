@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/paddockio/paddock/zab/storage"
-	"github.com/paddockio/paddock/zab/storage/storagetest"
 	"github.com/paddockio/paddock/zab/wire"
 )
 
@@ -158,7 +155,7 @@ func TestThousandsOfRequestsInFlight(t *testing.T) {
 				case 3:
 					frame = req(xids[i], wire.OpExists, &wire.PathWatch{Path: "/"})
 				}
-				stream = append(wire.AppendInt(stream, int32(len(frame))), frame...)
+				stream = append(stream, framed(frame)...)
 			}
 			go func() {
 				for len(stream) > 0 {
@@ -197,10 +194,7 @@ func TestFramesMayComeByteByByte(t *testing.T) {
 	s, _ := start(t, t.TempDir(), nil)
 	c := dialRaw(t, s)
 	c.Conn.(*net.TCPConn).SetNoDelay(true)
-	var stream []byte
-	for _, frame := range [][]byte{connectFrame(0, 10000, nil), createReq(1, "/b", "data"), getReq(2, "/b")} {
-		stream = append(wire.AppendInt(stream, int32(len(frame))), frame...)
-	}
+	stream := framed(connectFrame(0, 10000, nil), createReq(1, "/b", "data"), getReq(2, "/b"))
 	for i := range stream {
 		if _, err := c.Write(stream[i : i+1]); err != nil {
 			t.Fatal(err)
@@ -221,7 +215,7 @@ func TestSlowClientIsNotAStalledOne(t *testing.T) {
 		c.send(getReq(2, "/big"))
 		go func() {
 			for err := error(nil); err == nil; time.Sleep(3 * time.Second) {
-				_, err = c.Write(append([]byte{0, 0, 0, 8}, req(-2, wire.OpPing, nil)...))
+				_, err = c.Write(framed(req(-2, wire.OpPing, nil)))
 			}
 		}()
 		left := 4 + 16 + 4 + 1_000_000 + 68
@@ -253,39 +247,6 @@ func TestClientThatTakesNothingLosesItsSession(t *testing.T) {
 			t.Errorf("%d sessions and %d connections are left", st.Sessions, st.Connections)
 		}
 	})
-}
-
-// A hookFS calls before whenever the transaction log is made safe.
-type hookFS struct {
-	storage.FS
-	before func()
-}
-
-// Create makes the file that the log writer has open; nobody holds a lock while
-// it is synced, so that before may wait, also in a bubble.
-func (h hookFS) Create(name string) (storage.File, error) {
-	f, err := h.FS.Create(name)
-	if err == nil && strings.HasPrefix(filepath.Base(name), "log.") {
-		f = hookFile{f, h.before}
-	}
-	return f, err
-}
-
-type hookFile struct {
-	storage.File
-	before func()
-}
-
-func (h hookFile) Datasync() error {
-	h.before()
-	return h.File.Datasync()
-}
-
-// slowDisk returns a disk whose next sync takes as long as the number says, in
-// nanoseconds; the one after it takes no time again.
-func slowDisk() (storage.FS, *atomic.Int64) {
-	next := new(atomic.Int64)
-	return hookFS{storagetest.NewDisk(1), func() { time.Sleep(time.Duration(next.Swap(0))) }}, next
 }
 
 // TestSessionSurvivesADiskThatHangs lets a client have so much under way that the

@@ -67,6 +67,7 @@ type Server struct {
 	toLogOld  []zab.Proposal // what the log writer has
 	fired     []*conn
 	logBusy   bool
+	draining  bool // no more snapshots
 	roll      bool // the next batch begins a new log file
 	result    znode.Result
 	dirty     []*conn // have output since the last flush
@@ -79,7 +80,10 @@ type Server struct {
 	snapshotEnd chan error // a snapshot was written
 	snapshots   bool       // one is being written
 	control     chan func()
-	done        chan struct{} // closed when Run returns
+	driven      chan struct{}  // closed when the driver ends: nothing is answered any more
+	done        chan struct{}  // closed when Run returns
+	background  sync.WaitGroup // snapshots and purges; the driver begins them
+	purging     atomic.Bool
 	ready       atomic.Bool
 	traceMask   atomic.Int64
 
@@ -100,7 +104,8 @@ func Open(cfg Config) (*Server, error) {
 		sessions: make(map[zab.SessionID]*sessionState),
 		conns:    make(map[*conn]struct{}), perIP: make(map[netip.Addr]int),
 		wake: make(chan struct{}, 1), logIn: make(chan logBatch, 1), logOut: make(chan logDone, 1),
-		snapshotEnd: make(chan error, 1), control: make(chan func()), done: make(chan struct{}),
+		snapshotEnd: make(chan error, 1), control: make(chan func()),
+		driven: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.traceMask.Store(306) // Apache's default
 	s.tracker = session.NewTracker(cfg.TickTime.Milliseconds())
@@ -161,45 +166,69 @@ func (s *Server) nanos() int64 { return int64(time.Since(s.start)) }
 // Close gives up what Open took, for a server that never ran.
 func (s *Server) Close() error { return errors.Join(s.closeListener(), s.store.Close()) }
 
-// Run serves until ctx ends or the disk fails. It closes everything that Open
-// opened. Sessions stay: they go on when a server starts on the data again.
+// Run serves until ctx ends or the disk fails, which is an error. It closes
+// everything that Open opened, after it has answered what is durable. Sessions
+// stay: they go on when a server starts on the data again.
 func (s *Server) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	defer close(s.done)
-	var wg sync.WaitGroup
+	var parts sync.WaitGroup
+	failed := make(chan error, 3) // one from each part
 	part := func(name string, run func(context.Context) error) {
-		wg.Go(func() {
+		parts.Go(func() {
 			if err := run(ctx); err != nil {
-				cancel(fmt.Errorf("%s: %w", name, err))
+				failed <- fmt.Errorf("%s: %w", name, err)
+				cancel()
 			}
 		})
 	}
-	wg.Go(s.writeLog)
+	s.log.Info("serving", "address", s.Addr().String(), "zxid", s.tree.LastZxid())
+	parts.Go(s.writeLog)
 	part("driver", s.drive)
 	if s.listener != nil {
 		part("client port", s.accept)
 	}
 	part("sweeper", s.sweep)
 	s.ready.Store(true)
-	s.log.Info("serving", "address", s.Addr().String(), "zxid", s.tree.LastZxid())
 
 	<-ctx.Done()
 	s.ready.Store(false)
 	s.closeListener()
+	s.endConns()
+	s.serving.Wait()
+	parts.Wait()
+	s.background.Wait()
+	close(failed)
+	var errs []error
+	for err := range failed {
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, s.store.Close())...)
+}
+
+// How long the end of the server waits for a disk that hangs, and then for
+// clients that do not take their last replies.
+const (
+	drainTimeout = 5 * time.Second
+	lastTimeout  = time.Second
+)
+
+// endConns closes all connections, after what the driver still answered is
+// written.
+func (s *Server) endConns() {
+	timeout := time.NewTimer(drainTimeout)
+	defer timeout.Stop()
+	select {
+	case <-s.driven:
+	case <-timeout.C:
+	}
 	s.connMu.Lock()
 	s.stopped = true
 	for c := range s.conns {
-		go c.kill()
+		go c.windUp()
 	}
 	s.connMu.Unlock()
-	s.serving.Wait()
-	wg.Wait()
-	err := context.Cause(ctx)
-	if errors.Is(err, context.Canceled) {
-		err = nil
-	}
-	return errors.Join(err, s.store.Close())
 }
 
 // accept takes connections until the listener closes.

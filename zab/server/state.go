@@ -326,8 +326,11 @@ func (m Metric) Each(emit func(name, value string)) {
 	}
 }
 
-// msFromNanos is the unit of what is recorded in nanoseconds and shown in ms.
-const msFromNanos = 1e-6
+// The units of what is recorded in these and shown in ms.
+const (
+	msFromMicros = 1e-3
+	msFromNanos  = 1e-6
+)
 
 // Metrics returns what mntr prints and /metrics exports. Apache's numbers about
 // parts that this server does not have (commit processor, response cache, TLS)
@@ -383,6 +386,9 @@ func (s *Server) Metrics() []Metric {
 		count("snapshot_error_count", c.SnapshotErrors.Load(), "snapshots that failed"),
 		count("digest_mismatches_count", c.DigestMismatches.Load(), "transactions after which the tree was not as on the leader"),
 		count("unrecoverable_error_count", 0, "errors that ended the server"),
+		summary("readlatency", &c.ReadMicros, msFromMicros, "ms from receiving a read to its reply", 0.5, 0.9, 0.95, 0.99, 0.999),
+		summary("updatelatency", &c.UpdateMicros, msFromMicros, "ms from receiving a write to its reply", 0.5, 0.9, 0.95, 0.99, 0.999),
+		summary("snapshottime", &c.SnapshotNanos, msFromNanos, "ms that a snapshot took", 0.5),
 		summary("fsynctime", &c.SyncNanos, msFromNanos, "ms that a sync of the transaction log took", 0.5),
 		summary("sync_processor_batch_size", &c.Batched, 1, "transactions in one sync of the log", 0.5),
 		count("paddock_connections_accepted_total", c.Accepted.Load(), "connections accepted"),

@@ -13,13 +13,12 @@ import (
 type Stats struct {
 	Received, Sent    atomic.Int64 // packets of clients; set back by srst
 	BytesIn, BytesOut atomic.Int64
-	Reads, Writes     atomic.Int64 // requests answered
 
-	// What clients waited, in microseconds.
-	latencies                  Distribution // since the start
+	// What clients waited for each answered request, in microseconds.
+	ReadMicros, UpdateMicros   Distribution
 	latencyMax                 atomic.Int64 // since srst
 	latencyMin                 atomic.Int64 // since srst, plus 1; 0: none yet
-	latencyCount0, latencySum0 atomic.Int64 // of latencies at srst
+	latencyCount0, latencySum0 atomic.Int64 // of both at srst
 
 	Accepted, Refused  atomic.Int64 // connections
 	BadPackets         atomic.Int64 // frames that closed their connection
@@ -35,6 +34,7 @@ type Stats struct {
 	Batched            Distribution // transactions in each sync
 	SlowSyncs          atomic.Int64 // over fsyncWarning
 	Snapshots          atomic.Int64
+	SnapshotNanos      Distribution
 	SnapshotErrors     atomic.Int64
 	DigestMismatches   atomic.Int64
 }
@@ -42,9 +42,10 @@ type Stats struct {
 // fsyncWarning is Apache's fsync.warningthresholdms.
 const fsyncWarning = time.Second
 
-// latency records requests that took us microseconds each.
-func (s *Stats) latency(us, n int64) {
-	s.latencies.Record(us, n)
+// answered records n requests that took us microseconds each, in ReadMicros or
+// UpdateMicros.
+func (s *Stats) answered(in *Distribution, us, n int64) {
+	in.Record(us, n)
 	if us > s.latencyMax.Load() {
 		s.latencyMax.Store(us)
 	}
@@ -64,7 +65,9 @@ func (s *Stats) Latency() (low int64, mean float64, high int64) {
 }
 
 // waited returns the number of requests and the sum of their latencies.
-func (s *Stats) waited() (n, us int64) { return s.latencies.Count(), s.latencies.Load() }
+func (s *Stats) waited() (n, us int64) {
+	return s.ReadMicros.Count() + s.UpdateMicros.Count(), s.ReadMicros.Load() + s.UpdateMicros.Load()
+}
 
 func (s *Stats) reset() {
 	n, us := s.waited()

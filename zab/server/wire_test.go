@@ -38,14 +38,18 @@ func dialRaw(t *testing.T, s *Server) *rawConn {
 	return &rawConn{t, nc}
 }
 
-// send writes frames in one call, so that the server reads them together.
-func (c *rawConn) send(payloads ...[]byte) {
-	c.t.Helper()
-	var b []byte
+// framed puts the lengths before payloads.
+func framed(payloads ...[]byte) (b []byte) {
 	for _, p := range payloads {
 		b = append(wire.AppendInt(b, int32(len(p))), p...)
 	}
-	if _, err := c.Write(b); err != nil {
+	return b
+}
+
+// send writes frames in one call, so that the server reads them together.
+func (c *rawConn) send(payloads ...[]byte) {
+	c.t.Helper()
+	if _, err := c.Write(framed(payloads...)); err != nil {
 		c.t.Fatalf("write: %v", err)
 	}
 }

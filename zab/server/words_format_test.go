@@ -211,12 +211,12 @@ func TestLatencyStartsAgainWithSrst(t *testing.T) {
 		}
 	}
 	check(0, 0, 0)
-	s.latency(2000, 3)
-	s.latency(6000, 1)
+	s.answered(&s.ReadMicros, 2000, 3)
+	s.answered(&s.UpdateMicros, 6000, 1)
 	check(2, 3, 6)
 	s.reset()
 	check(0, 0, 0)
-	s.latency(8000, 2)
+	s.answered(&s.ReadMicros, 8000, 2)
 	check(8, 8, 8)
 }
 
