@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/wire"
+	"github.com/paddockio/paddock/zab/znode"
 )
 
 // A conn is one client connection. Its own goroutine (serve) reads; replies and
@@ -139,7 +141,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	}
 	c.remote = netip.AddrPortFrom(c.remote.Addr().Unmap(), c.remote.Port())
 	c.onReadable = c.readRaw
-	c.ids.Store(&[]wire.ID{{Scheme: "ip", ID: c.remote.Addr().String()}})
+	c.ids.Store(&[]wire.ID{znode.IPID(c.remote.Addr())})
 	return c
 }
 
@@ -502,17 +504,27 @@ func (c *conn) gotRoom() {
 	}
 }
 
+// A connection may have this many identities, made from credentials of this many
+// bytes each: every check of an ACL goes through them, and ACLs may copy them.
+const (
+	maxIdentities = 100
+	maxCredential = 4 << 10
+)
+
 // auth adds an identity. It takes effect for every later request of the
 // connection; the reply keeps its place in the order.
 func (c *conn) auth(xid int32, body []byte, now int64) error {
 	var p wire.AuthPacket
 	d := wire.NewDecoder(body)
 	p.Decode(&d)
-	code := wire.ErrMarshalling
-	if d.Err() == nil {
+	code := wire.ErrAuthFailed
+	switch {
+	case d.Err() != nil:
+		code = wire.ErrMarshalling
+	case len(p.Auth) <= maxCredential:
 		var ids []wire.ID
-		if ids, code = c.srv.authenticate(p.Scheme, p.Auth, c.remote.Addr()); code == wire.OK {
-			c.addIDs(ids)
+		if ids, code = c.srv.authenticate(p.Scheme, p.Auth, c.remote.Addr()); code == wire.OK && !c.addIDs(ids) {
+			code = wire.ErrAuthFailed
 		}
 	}
 	if code != wire.OK {
@@ -534,19 +546,16 @@ func (c *conn) auth(xid int32, body []byte, now int64) error {
 	return nil
 }
 
-func (c *conn) addIDs(ids []wire.ID) {
-	have := *c.ids.Load()
-	next := append([]wire.ID(nil), have...)
+// addIDs adds the identities that are new, unless they are too many.
+func (c *conn) addIDs(ids []wire.ID) bool {
+	next := slices.Clone(*c.ids.Load())
 	for _, id := range ids {
-		known := false
-		for _, h := range have {
-			known = known || h == id
-		}
-		if !known {
+		if !slices.Contains(next, id) {
 			next = append(next, id)
 		}
 	}
 	c.ids.Store(&next)
+	return len(next) <= maxIdentities
 }
 
 // isWrite reports whether a client's request of this type becomes a transaction.

@@ -268,3 +268,30 @@ func TestSessionSurvivesADiskThatHangs(t *testing.T) {
 		}
 	})
 }
+
+func TestIdentitiesAreBounded(t *testing.T) {
+	s, _ := start(t, t.TempDir(), nil)
+	auth := func(user string) []byte {
+		return req(wire.XidAuth, wire.OpAuth, &wire.AuthPacket{Scheme: "digest", Auth: []byte(user)})
+	}
+	c := dialRaw(t, s)
+	c.open()
+	for i := range maxIdentities - 1 { // it has one from the start
+		c.send(auth(fmt.Sprint("user", i)), auth("user0"))
+		c.wantOK(wire.XidAuth, wire.XidAuth)
+	}
+	c.send(auth("one too many"), getReq(1, "/"))
+	if h, _ := c.reply(); h.Err != wire.ErrAuthFailed {
+		t.Errorf("one identity too many: %v", h.Err)
+	}
+	c.wantClosed()
+	c = dialRaw(t, s)
+	c.open()
+	c.send(auth(strings.Repeat("x", maxCredential)))
+	c.wantOK(wire.XidAuth)
+	c.send(auth(strings.Repeat("x", maxCredential+1)))
+	if h, _ := c.reply(); h.Err != wire.ErrAuthFailed {
+		t.Errorf("credential that is too long: %v", h.Err)
+	}
+	c.wantClosed()
+}
