@@ -65,7 +65,10 @@ func (s *Server) openSession(c *conn, timeout time.Duration) *sessionState {
 	st.conn.Store(c)
 	s.sessMu.Lock()
 	defer s.sessMu.Unlock()
-	st.id = s.sessionIDs.Next()
+	// The clock may have gone back since the sessions of an earlier run began.
+	for st.id == 0 || s.sessions[st.id] != nil {
+		st.id = s.sessionIDs.Next()
+	}
 	s.trackLocked(st, s.nanos())
 	s.stats.SessionsCreated.Add(1)
 	return st

@@ -159,3 +159,18 @@ func TestTakeOverOfAClosingSession(t *testing.T) {
 		old.wantClosed()
 	})
 }
+
+// TestSessionIDsDoNotComeAgain starts a server twice at the same time, as on a
+// machine whose clock begins anew with each boot.
+func TestSessionIDsDoNotComeAgain(t *testing.T) {
+	dir := t.TempDir()
+	var first wire.ConnectResponse
+	inBubble(t, dir, func(t *testing.T, s *Server) {
+		first = pipe(t, s).open()
+	})
+	inBubble(t, dir, func(t *testing.T, s *Server) {
+		if again := pipe(t, s).open(); again.SessionID == first.SessionID {
+			t.Errorf("two sessions with the id %v", first.SessionID)
+		}
+	})
+}
