@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/paddockio/paddock/zab"
@@ -38,8 +39,8 @@ type Config struct {
 	// MaxCnxns is the number of connections in all. Default 0: no limit.
 	MaxCnxns int
 
-	// MaxBuffer is the largest request in bytes. Default wire.MaxBuffer. Java
-	// property jute.maxbuffer.
+	// MaxBuffer is the largest request in bytes, up to 64 MiB; a transaction may
+	// have twice as many. Default wire.MaxBuffer. Java property jute.maxbuffer.
 	MaxBuffer int
 
 	// HandshakeTimeout is how long a connection may take to send its connect
@@ -147,6 +148,9 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.Znode.MaxTxnBytes == 0 {
+		c.Znode.MaxTxnBytes = 2 * c.MaxBuffer // jute.maxbuffer and its extra size
+	}
 	c.Storage.Znode = c.Znode
 	if c.Storage.Logger == nil {
 		c.Storage.Logger = c.Logger
@@ -167,7 +171,15 @@ func (c Config) Validate() error {
 	bad(c.Znode.ExtendedTypes && c.ID == 255, "server id 255: not with extended ephemeral types, whose owner begins with 0xff")
 	bad(c.TickTime < time.Millisecond, "tick time %v: must be at least 1ms", c.TickTime)
 	bad(c.MinSessionTimeout > c.MaxSessionTimeout, "session timeouts: minimum %v is above maximum %v", c.MinSessionTimeout, c.MaxSessionTimeout)
-	bad(c.MaxBuffer < 64, "largest request of %d bytes: must be at least 64", c.MaxBuffer)
+	bad(c.MaxBuffer < 64 || c.MaxBuffer > 64<<20, "largest request of %d bytes: must be 64 to 64 MiB", c.MaxBuffer)
+	for name, d := range map[string]time.Duration{"handshake": c.HandshakeTimeout, "stall": c.StallTimeout, "container check": c.ContainerInterval} {
+		bad(d < time.Millisecond, "%s interval %v: must be at least 1ms", name, d)
+	}
+	bad(c.MinSessionTimeout < time.Millisecond, "smallest session timeout %v: must be at least 1ms", c.MinSessionTimeout)
+	bad(c.MaxSessionTimeout > math.MaxInt32*time.Millisecond, "largest session timeout %v: must fit in 31 bits of milliseconds", c.MaxSessionTimeout)
+	bad(c.MaxInFlight < 1, "requests of a connection under way %d: must be at least 1", c.MaxInFlight)
+	bad(c.MaxOutstandingBytes < 1, "bytes of requests under way %d: must be at least 1", c.MaxOutstandingBytes)
+	bad(c.MaxReplyBytes < 4<<10, "bytes of replies %d: must be at least 4096", c.MaxReplyBytes)
 	bad(c.SnapRetain < 3, "snapshots to retain %d: must be at least 3", c.SnapRetain)
 	for _, w := range append(append([]string(nil), c.FourLetterWords...), c.LoopbackWords...) {
 		bad(w != "*" && fourLetterWord(w) == nil, "four-letter word %q is not known", w)

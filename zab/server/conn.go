@@ -145,6 +145,9 @@ func newConn(s *Server, nc net.Conn) *conn {
 	return c
 }
 
+// isLocal reports whether the client is in this process.
+func (c *conn) isLocal() bool { return c.remote.Port() == 0 }
+
 // serve reads until the connection ends.
 func (c *conn) serve() {
 	c.nc.SetReadDeadline(time.Now().Add(c.srv.cfg.HandshakeTimeout))
@@ -529,7 +532,7 @@ func (c *conn) auth(xid int32, body []byte, now int64) error {
 	}
 	if code != wire.OK {
 		c.srv.stats.AuthFailed.Add(1)
-		c.srv.log.Warn("authentication failed", "peer", c.remote.String(), "session", c.sessionID(), "scheme", p.Scheme)
+		c.srv.log.Warn("authentication failed", "peer", c.remote.String(), "session", c.sessionID(), "scheme", p.Scheme[:min(len(p.Scheme), 32)])
 	}
 	c.lockForRead()
 	defer c.unlockForRead()

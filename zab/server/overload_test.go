@@ -190,6 +190,14 @@ func TestLargestRequest(t *testing.T) {
 	c.wantClosed()
 }
 
+func TestLargestRequestMayBeLarger(t *testing.T) {
+	s, _ := start(t, t.TempDir(), func(c *Config) { c.MaxBuffer = 4 << 20 })
+	c := dialRaw(t, s)
+	c.open()
+	c.send(createReq(1, "/large", strings.Repeat("x", 4<<20-100)), getReq(2, "/large"))
+	c.wantOK(1, 2)
+}
+
 func TestFramesMayComeByteByByte(t *testing.T) {
 	s, _ := start(t, t.TempDir(), nil)
 	c := dialRaw(t, s)
@@ -260,7 +268,7 @@ func TestSessionSurvivesADiskThatHangs(t *testing.T) {
 		c.send(createReq(1, "/n", ""))
 		c.wantOK(1)
 		next.Store(int64(60 * time.Second))
-		go c.send(setReq(2, "/n", ""), setReq(3, "/n", ""), setReq(4, "/n", ""), req(-2, wire.OpPing, nil))
+		go c.Write(framed(setReq(2, "/n", ""), setReq(3, "/n", ""), setReq(4, "/n", ""), req(-2, wire.OpPing, nil)))
 		c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 		c.wantOK(2, 3, 4, wire.XidPing)
 		if n := s.Stats().SessionsExpired.Load(); n != 0 {
@@ -294,4 +302,28 @@ func TestIdentitiesAreBounded(t *testing.T) {
 		t.Errorf("credential that is too long: %v", h.Err)
 	}
 	c.wantClosed()
+}
+
+func TestClientsInTheProcessDoNotCount(t *testing.T) {
+	s, _ := start(t, t.TempDir(), func(c *Config) { c.MaxClientCnxns = 2 })
+	dialRaw(t, s).open()
+	for range 2 {
+		pipe(t, s).open()
+	}
+	dialRaw(t, s).open()
+	dialRaw(t, s).wantClosed()
+}
+
+func TestSettingsThatCannotWork(t *testing.T) {
+	for _, cfg := range []Config{
+		{MaxInFlight: -1}, {StallTimeout: -1}, {HandshakeTimeout: -1}, {ContainerInterval: -1}, {MaxOutstandingBytes: -1},
+		{MaxReplyBytes: 1}, {MaxBuffer: 1 << 30}, {TickTime: 100 * 24 * time.Hour}, {MinSessionTimeout: -1}, {SnapRetain: 1},
+	} {
+		if err := cfg.Validate(); err == nil {
+			t.Errorf("accepted: %+v", cfg)
+		}
+	}
+	if err := (Config{}).Validate(); err != nil {
+		t.Errorf("defaults: %v", err)
+	}
 }

@@ -270,7 +270,7 @@ func (s *Server) Dial(ctx context.Context, _ string) (net.Conn, error) {
 func (s *Server) admit(nc net.Conn) bool {
 	c := newConn(s, nc)
 	ip := c.remote.Addr()
-	local := c.raw == nil
+	local := c.isLocal()
 	s.connMu.Lock()
 	refused := ""
 	switch {
@@ -282,7 +282,9 @@ func (s *Server) admit(nc net.Conn) bool {
 		refused = "too many connections"
 	default:
 		s.conns[c] = struct{}{}
-		s.perIP[ip]++
+		if !local {
+			s.perIP[ip]++
+		}
 		s.serving.Add(1)
 	}
 	s.connMu.Unlock()
@@ -309,10 +311,10 @@ func (s *Server) forget(c *conn) {
 	}
 	s.connMu.Lock()
 	delete(s.conns, c)
-	if ip := c.remote.Addr(); s.perIP[ip] <= 1 {
+	if ip := c.remote.Addr(); c.isLocal() {
+		// not counted
+	} else if s.perIP[ip]--; s.perIP[ip] == 0 {
 		delete(s.perIP, ip)
-	} else {
-		s.perIP[ip]--
 	}
 	s.connMu.Unlock()
 	s.serving.Done()
