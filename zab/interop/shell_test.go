@@ -50,15 +50,20 @@ func TestApacheShell(t *testing.T) {
 					verbs++
 				}
 			}
+			// One wrong answer is one line; when lines are missing all is in doubt.
+			wrong := 0
 			for i := range max(len(want), len(gotLines)) {
-				g, w := lineAt(gotLines, i), lineAt(want, i)
-				if g != w {
-					t.Errorf("line %d: got %q, want %q\n%s", i+1, g, w, got)
-					break
+				if g, w := lineAt(gotLines, i), lineAt(want, i); g != w {
+					t.Errorf("line %d: got %q, want %q", i+1, g, w)
+					if wrong++; wrong == 5 || len(want) != len(gotLines) {
+						t.Errorf("all of it:\n%s", got)
+						wrong = verbs
+						break
+					}
 				}
 			}
-			for range verbs {
-				results.add("Apache's Java shell", version, !t.Failed())
+			for i := range verbs {
+				results.add("Apache's Java shell", version, i >= wrong)
 			}
 		})
 	}
