@@ -263,11 +263,13 @@ func TestPause(t *testing.T) {
 		} else {
 			half := owners[:2]
 			before := expired(half)
+			w.gate.Lock()
+			ids := []zab.SessionID{half[0].c.Session().ID, half[1].c.Session().ID}
+			w.gate.Unlock()
 			for _, e := range half {
 				e.cuts.cut()
 			}
-			// The server expires a session up to a tick late.
-			time.Sleep(pausedSession + 600*time.Millisecond)
+			w.awaitEnd(ids)
 			for _, e := range half {
 				e.cuts.heal()
 			}
@@ -287,6 +289,24 @@ func TestPause(t *testing.T) {
 	w.finish()
 	t.Logf("%d rounds, %d sessions: %d expired when the network was cut %d times, %d when the server was paused; %d that were left expired; %d writes acknowledged, %d unknown of which %d were carried out",
 		n, len(owners), expired(owners)-paused, cut, paused, session.expired, w.acked.Load(), w.lost.Load(), w.took.Load())
+}
+
+// awaitEnd waits until the server does not keep these sessions any more. That
+// takes their timeout and up to a tick, and all of it again after a moment in
+// which the server got no processor.
+func (w *world) awaitEnd(ids []zab.SessionID) {
+	w.t.Helper()
+	deadline := time.Now().Add(peer.Patience)
+	for {
+		alive := w.s.Sessions(w.t)
+		if !slices.ContainsFunc(ids, func(id zab.SessionID) bool { return slices.Contains(alive, id) }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("sessions %v do not expire", ids)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 func expired(list []*ephemerals) int {
