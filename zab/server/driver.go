@@ -135,24 +135,28 @@ func (s *Server) noticePause() {
 	s.lastLoop = now
 }
 
+// maxOwn is how many of the server's own requests are in the pipeline at once:
+// when thousands of sessions expire together, writes of clients go in between.
+const maxOwn = 256
+
 // take prepares everything that waits in the inbox and proposes it.
 func (s *Server) take() error {
 	s.inMu.Lock()
 	batch := s.inbox
 	s.inbox, s.freeInbox = s.freeInbox, nil
 	s.inMu.Unlock()
-	if len(batch) == 0 && len(s.own) == 0 {
+	own := min(s.own.len(), maxOwn-s.ownUnderWay)
+	if len(batch) == 0 && own == 0 {
 		return nil
 	}
 	timeMs := time.Now().UnixMilli()
 	zxid := s.node.NextZxid()
 	s.props = s.props[:0]
-	for _, r := range s.own {
-		zxid = s.prepare(r, zxid, timeMs)
+	s.ownUnderWay += own
+	s.outstanding.Add(int64(own))
+	for range own {
+		zxid = s.prepare(s.own.pop(), zxid, timeMs)
 	}
-	s.outstanding.Add(int64(len(s.own)))
-	clear(s.own)
-	s.own = s.own[:0]
 	for _, r := range batch {
 		zxid = s.prepare(r, zxid, timeMs)
 	}
@@ -202,6 +206,9 @@ func (s *Server) perform() error {
 	return nil
 }
 
+// maxIdleBatch bounds the buffer that is kept after an unusually large batch.
+const maxIdleBatch = 4 << 20
+
 // startLog gives the collected entries to the log writer if it is idle.
 func (s *Server) startLog() {
 	if s.logBusy || len(s.toLog) == 0 {
@@ -215,6 +222,9 @@ func (s *Server) startLog() {
 	// is encoded into the other.
 	s.toLog, s.toLogOld = s.toLogOld[:0], s.toLog
 	s.encode, s.encodeOld = s.encodeOld[:0], s.encode
+	if cap(s.encode) > maxIdleBatch {
+		s.encode = nil
+	}
 }
 
 // logged takes the end of a sync.
@@ -338,6 +348,9 @@ func (s *Server) complete(r *request) {
 	}
 	if c == nil {
 		r.free()
+		if s.ownUnderWay--; s.own.len() > 0 {
+			s.wakeUp()
+		}
 		return
 	}
 	c.mu.Lock()
@@ -426,7 +439,7 @@ func (s *Server) expireZnodes() {
 		r := newRequest(nil, 0, wire.OpDeleteContainer, nil, s.nanos())
 		r.write = true
 		r.prep = znode.Request{Op: wire.OpDeleteContainer, Body: &wire.PathRecord{Path: path}}
-		s.own = append(s.own, r)
+		s.own.push(r)
 	}
 }
 

@@ -327,3 +327,52 @@ func TestSettingsThatCannotWork(t *testing.T) {
 		t.Errorf("defaults: %v", err)
 	}
 }
+
+// TestManySessionsExpireInPieces lets a thousand sessions expire together: writes
+// of clients must find their way in between.
+func TestManySessionsExpireInPieces(t *testing.T) {
+	const n = 1000
+	inBubble(t, t.TempDir(), func(t *testing.T, s *Server) {
+		for i := range n {
+			c := pipe(t, s)
+			c.open()
+			c.send(req(1, wire.OpCreate, &wire.CreateRequest{Path: fmt.Sprint("/e", i), ACL: wire.OpenACL(), Mode: wire.Ephemeral}))
+			c.wantOK(1)
+			c.Close()
+		}
+		before := s.Stats().Syncs.Load()
+		time.Sleep(13 * time.Second)
+		if st := s.State(); st.Sessions != 0 || st.Ephemerals != 0 || st.Outstanding != 0 || st.Connections != 0 {
+			t.Errorf("left: %+v", st)
+		}
+		if syncs := s.Stats().Syncs.Load() - before; syncs < n/maxOwn {
+			t.Errorf("%d sessions closed with %d syncs, at least %d wanted", n, syncs, n/maxOwn)
+		}
+	})
+}
+
+func TestBuffersOfABurstAreGivenBack(t *testing.T) {
+	s, _ := start(t, t.TempDir(), nil)
+	c := dialRaw(t, s)
+	c.open()
+	big := strings.Repeat("x", 1_000_000)
+	var burst [][]byte
+	for i := range int32(20) {
+		burst = append(burst, createReq(i, fmt.Sprint("/n", i), big))
+	}
+	c.send(burst...)
+	for i := range int32(20) {
+		c.wantOK(i)
+	}
+	for range 4 {
+		c.send(setReq(1, "/n0", ""))
+		c.wantOK(1)
+	}
+	kept := 0
+	if err := s.inDriver(t.Context(), func() { kept = cap(s.encode) + cap(s.encodeOld) }); err != nil {
+		t.Fatal(err)
+	}
+	if kept > 2*maxIdleBatch {
+		t.Errorf("%d bytes are kept", kept)
+	}
+}

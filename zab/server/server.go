@@ -55,25 +55,26 @@ type Server struct {
 	outstanding      atomic.Int64
 
 	// Owned by the driver.
-	node      *zab.Node
-	prep      *znode.Prep
-	own       []*request // made by the server itself
-	inflight  fifo       // proposed, in zxid order, and take-overs behind them
-	takenOver []*request // take-overs to be answered
-	encode    []byte     // payloads of the batch that is being collected
-	encodeOld []byte     // payloads of the batch that the log writer has
-	props     []zab.Proposal
-	toLog     []zab.Proposal
-	toLogOld  []zab.Proposal // what the log writer has
-	fired     []*conn
-	logBusy   bool
-	draining  bool // no more snapshots
-	roll      bool // the next batch begins a new log file
-	result    znode.Result
-	dirty     []*conn // have output since the last flush
-	resumedAt int64   // nanos
-	lastLoop  int64   // nanos
-	applyAt   int64   // nanos: when the present batch is applied
+	node        *zab.Node
+	prep        *znode.Prep
+	own         fifo       // requests made by the server itself
+	ownUnderWay int        // of these, in inflight
+	inflight    fifo       // proposed, in zxid order, and take-overs behind them
+	takenOver   []*request // take-overs to be answered
+	encode      []byte     // payloads of the batch that is being collected
+	encodeOld   []byte     // payloads of the batch that the log writer has
+	props       []zab.Proposal
+	toLog       []zab.Proposal
+	toLogOld    []zab.Proposal // what the log writer has
+	fired       []*conn
+	logBusy     bool
+	draining    bool // no more snapshots
+	roll        bool // the next batch begins a new log file
+	result      znode.Result
+	dirty       []*conn // have output since the last flush
+	resumedAt   int64   // nanos
+	lastLoop    int64   // nanos
+	applyAt     int64   // nanos: when the present batch is applied
 
 	logIn       chan logBatch
 	logOut      chan logDone
@@ -355,6 +356,11 @@ func (s *Server) submit(rs []*request) {
 	s.inMu.Lock()
 	s.inbox = append(s.inbox, rs...)
 	s.inMu.Unlock()
+	s.wakeUp()
+}
+
+// wakeUp makes the driver look at its inbox.
+func (s *Server) wakeUp() {
 	select {
 	case s.wake <- struct{}{}:
 	default:

@@ -56,7 +56,7 @@ func (s *Server) proposeClose(st *sessionState) {
 	r := newRequest(nil, 0, wire.OpCloseSession, nil, s.nanos())
 	r.write, r.sess = true, st
 	r.prep.Session, r.prep.Op = st.id, wire.OpCloseSession
-	s.own = append(s.own, r)
+	s.own.push(r)
 }
 
 // openSession begins a session for c; its creation still has to be committed.
