@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -117,6 +118,8 @@ func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) 
 	cmd := java(t, "apache", args...)
 	cmd = exec.CommandContext(ctx, cmd.Args[0], cmd.Args[1:]...)
 	cmd.Dir = dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it ends its servers
+	cmd.WaitDelay = patience
 	printed, err := cmd.CombinedOutput()
 	keepLogs(t, dir, class, printed)
 	if err != nil {

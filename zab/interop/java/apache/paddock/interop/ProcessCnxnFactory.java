@@ -134,6 +134,8 @@ public final class ProcessCnxnFactory extends ServerCnxnFactory {
             .redirectOutput(ProcessBuilder.Redirect.appendTo(log));
         builder.directory(dir.toFile());
         process = builder.start();
+        Process launched = process; // not to be left behind by a test that does not shut down
+        Runtime.getRuntime().addShutdownHook(new Thread(launched::destroyForcibly));
         LaunchedBeans.add(this);
         awaitListening(log);
     }
