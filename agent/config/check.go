@@ -111,7 +111,7 @@ func (v *validation) server(s server.Config) {
 	v.inRange("zab.max_cnxns", s.MaxCnxns, 0, maxInt)
 	v.atLeast("zab.tick_time", s.TickTime, time.Millisecond)
 	v.sessionTimeouts(s)
-	v.inRange("zab.max_buffer", s.MaxBuffer, 1024, 1<<30)
+	v.inRange("zab.max_buffer", s.MaxBuffer, 64, 1<<30)
 	v.atLeast("zab.handshake_timeout", s.HandshakeTimeout, time.Millisecond)
 	v.inRange("zab.max_in_flight", s.MaxInFlight, 1, maxInt)
 	v.require("zab.max_outstanding_bytes", s.MaxOutstandingBytes > 0, "wants a number of bytes, got %d", s.MaxOutstandingBytes)

@@ -207,7 +207,7 @@ agent.yaml:8: zab.servers[0]: quorum and election port are both 2888
 agent.yaml:9: zab.servers[1]: wants server.N=host:port:port, got "what"
 agent.yaml:10: zab.client_listen: wants an address such as 127.0.0.1:2181, got "2181"
 agent.yaml:11: zab.super_digest: wants super: and the base64 of a SHA-1 hash, as DigestAuthenticationProvider makes it
-agent.yaml:12: zab.max_buffer: wants a number from 1024 to 1073741824, got 5
+agent.yaml:12: zab.max_buffer: wants a number from 64 to 1073741824, got 5
 agent.yaml:13: zab.max_client_cnxns: wants a number of connections, or -1 for no limit, got 0
 agent.yaml:14: zab.prealloc_bytes: wants 64KiB to 4GiB, or -1 for none, got 1KiB
 agent.yaml:15: zab.compression: wants "" or gz, got "snappy"

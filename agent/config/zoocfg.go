@@ -101,6 +101,8 @@ var zooKeys = map[string]zooKey{
 	"admin.commandURL":       {"admin.command_url", zooText},
 	"jute.maxbuffer":         {"zab.max_buffer", zooBytes},
 	"DigestAuthenticationProvider.superDigest": {"zab.super_digest", zooText},
+	"DigestAuthenticationProvider.enabled":     {"zab.no_digest_auth", zooNot(zooLooseBool)},
+	"ensembleAuthName":                         {"zab.ensemble_names", zooList},
 	"znode.container.checkIntervalMs":          {"zab.container_interval", zooUnit(time.Millisecond)},
 	"znode.container.maxPerMinute":             {"zab.max_containers_per_minute", zooInt},
 	"znode.container.maxNeverUsedIntervalMs":   {"zab.container_max_never_used_ms", zooInt},
@@ -256,6 +258,14 @@ func zooBytes(v string) (any, error) {
 	return int64(n), nil
 }
 
+func zooList(v string) (any, error) {
+	list := []string{}
+	for e := range strings.SplitSeq(v, ",") {
+		list = append(list, strings.TrimSpace(e))
+	}
+	return list, nil
+}
+
 func zooWords(v string) (any, error) {
 	words := []string{}
 	for w := range strings.SplitSeq(v, ",") {
@@ -379,11 +389,27 @@ func (z *ZooCfg) take(p property) {
 		}
 		if p.key == "4lw.commands.whitelist" {
 			z.warnWords(p)
+			z.set("zab.loopback_words", []string{}, p) // who lists the words means just these
+		}
+		if strings.HasPrefix(p.key, "authProvider.") {
+			err = z.authProvider(p)
 		}
 	}
 	if err != nil {
 		z.fail(p, "%v", err)
 	}
+}
+
+// authProvider switches on a scheme that Apache's server has as a class.
+func (z *ZooCfg) authProvider(p property) error {
+	switch class := p.value[strings.LastIndexByte(p.value, '.')+1:]; class {
+	case "KeyAuthenticationProvider":
+		z.set("zab.key_auth", true, p)
+	case "EnsembleAuthenticationProvider", "DigestAuthenticationProvider", "IPAuthenticationProvider":
+	default:
+		return fmt.Errorf("class %s cannot be used: this server has the schemes world, auth, digest, ip, super, ensemble and key", p.value)
+	}
+	return nil
 }
 
 func (z *ZooCfg) warnWords(p property) {

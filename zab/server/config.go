@@ -78,6 +78,11 @@ type Config struct {
 	// ruok, srvr, stat, mntr, conf, isro.
 	LoopbackWords []string
 
+	// EnsembleNames are what a client of the scheme ensemble may call this ensemble;
+	// with another name its connection is closed, so that it tries another server.
+	// Empty: any name. zoo.cfg: ensembleAuthName.
+	EnsembleNames []string
+
 	// SnapRetain is how many snapshots a purge leaves, PurgeInterval how often it
 	// runs (0: after each snapshot; negative: never). Default 3. zoo.cfg:
 	// autopurge.snapRetainCount, autopurge.purgeInterval.

@@ -534,6 +534,9 @@ func (c *conn) auth(xid int32, body []byte, now int64) error {
 		c.srv.stats.AuthFailed.Add(1)
 		c.srv.log.Warn("authentication failed", "peer", c.remote.String(), "session", c.sessionID(), "scheme", p.Scheme[:min(len(p.Scheme), 32)])
 	}
+	if code == wire.ErrBadArguments {
+		return errDone // the wrong ensemble: an answer would make the client give up
+	}
 	c.lockForRead()
 	defer c.unlockForRead()
 	if c.queue.len() > 0 {

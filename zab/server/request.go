@@ -77,7 +77,8 @@ func (r *request) decode() {
 	case wire.OpMulti:
 		body = &wire.MultiRequest{}
 	case wire.OpReconfig:
-		body = &wire.ReconfigRequest{}
+		// A server alone has nothing to change; Apache's says so in these words.
+		body, r.prep.Refuse = &wire.ReconfigRequest{}, wire.ErrReconfigDisabled
 	case wire.OpCloseSession:
 		return
 	}

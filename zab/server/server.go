@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -368,6 +369,14 @@ func (s *Server) wakeUp() {
 }
 
 func (s *Server) authenticate(scheme string, auth []byte, ip netip.Addr) ([]wire.ID, wire.Code) {
+	if scheme == "ensemble" {
+		if len(auth) > 0 && len(s.cfg.EnsembleNames) > 0 && !slices.Contains(s.cfg.EnsembleNames, string(auth)) {
+			return nil, wire.ErrBadArguments
+		}
+		return nil, wire.OK
+	}
+	s.treeMu.RLock()
+	defer s.treeMu.RUnlock()
 	return s.tree.Authenticate(scheme, auth, ip)
 }
 

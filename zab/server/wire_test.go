@@ -256,7 +256,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"removeWatches without a watch", req(1, wire.OpRemoveWatches, &wire.PathMode{Path: "/", Mode: 3}), wire.ErrNoWatcher, false},
 		{"path with a dot", createReq(1, "/a/../b", ""), wire.ErrNoNode, false},
 		{"relative path", createReq(1, "x", ""), wire.ErrBadArguments, false},
-		{"reconfig alone", req(1, wire.OpReconfig, &wire.ReconfigRequest{}), wire.ErrUnimplemented, false},
+		{"reconfig alone", req(1, wire.OpReconfig, &wire.ReconfigRequest{}), wire.ErrReconfigDisabled, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := dialRaw(t, s)

@@ -124,7 +124,7 @@ func Allowed(acl []wire.ACL, perm wire.Perms, ids []wire.ID) bool {
 // fixACL makes the list that is stored from the one a client sent: duplicates
 // go, "auth" becomes the identities of the connection
 // (PrepRequestProcessor.fixupACL). acl is not changed and may be returned.
-func fixACL(acl []wire.ACL, ids []wire.ID) ([]wire.ACL, wire.Code) {
+func (c *Config) fixACL(acl []wire.ACL, ids []wire.ID) ([]wire.ACL, wire.Code) {
 	if len(acl) == 0 {
 		return nil, wire.ErrInvalidACL
 	}
@@ -133,7 +133,7 @@ func fixACL(acl []wire.ACL, ids []wire.ID) ([]wire.ACL, wire.Code) {
 		a := &acl[i]
 		if a.ID.Scheme == "auth" || slices.Contains(acl[:i], *a) {
 			plain = false
-		} else if !validACLID(a.ID) {
+		} else if !c.validACLID(a.ID) {
 			return nil, wire.ErrInvalidACL
 		}
 	}

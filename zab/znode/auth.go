@@ -17,6 +17,9 @@ import (
 func (c *Config) Authenticate(scheme string, auth []byte, remote netip.Addr) ([]wire.ID, wire.Code) {
 	switch scheme {
 	case "digest":
+		if c.NoDigestAuth {
+			return nil, wire.ErrAuthFailed
+		}
 		digest := DigestID(string(auth))
 		ids := []wire.ID{{Scheme: "digest", ID: digest}}
 		if c.SuperDigest != "" && digest == c.SuperDigest {
@@ -57,7 +60,7 @@ func WhoAmI(ids []wire.ID) []wire.ID {
 // isAuthenticated reports whether identities of the scheme take part in the
 // expansion of "auth" in an ACL.
 func isAuthenticated(scheme string) bool {
-	return scheme == "digest" || scheme == "x509" || scheme == "sasl"
+	return scheme == "digest" || scheme == "x509" || scheme == "sasl" || scheme == "key"
 }
 
 // matches reports whether the identity of a connection is the one that an ACL
@@ -71,7 +74,7 @@ func matches(id, acl *wire.ID) bool {
 		return matchesIP(id.ID, acl.ID)
 	case "sasl":
 		return id.ID == "super" || id.ID == acl.ID
-	case "digest", "x509":
+	case "digest", "x509", "key":
 		return id.ID == acl.ID
 	}
 	return false
@@ -103,12 +106,14 @@ func parseIPPattern(s string) (netip.Prefix, bool) {
 }
 
 // validACLID reports whether an ACL may name id.
-func validACLID(id wire.ID) bool {
+func (c *Config) validACLID(id wire.ID) bool {
 	switch id.Scheme {
+	case "key":
+		return c.KeyAuth
 	case "world":
 		return id.ID == "anyone"
 	case "digest":
-		return strings.Count(id.ID, ":") == 1 && id.ID[len(id.ID)-1] != ':'
+		return !c.NoDigestAuth && strings.Count(id.ID, ":") == 1 && id.ID[len(id.ID)-1] != ':'
 	case "ip":
 		_, ok := parseIPPattern(id.ID)
 		return ok

@@ -133,7 +133,7 @@ func TestACLFixUp(t *testing.T) {
 		{[]wire.ACL{entry(1, "sasl", "zk/host@REALM"), entry(1, "x509", "CN=a, O=b")}, nil, "[{1 {sasl zk/host@REALM}} {1 {x509 CN=a, O=b}}] ok"},
 		{[]wire.ACL{entry(1, "x509", "nonsense")}, nil, "[] invalid acl"},
 	} {
-		fixed, code := fixACL(tc.acl, tc.ids)
+		fixed, code := new(Config).fixACL(tc.acl, tc.ids)
 		if got := fmt.Sprint(fixed, " ", code); got != tc.want {
 			t.Errorf("fixACL(%v) = %s, want %s", tc.acl, got, tc.want)
 		}
@@ -179,5 +179,31 @@ func TestReadsDoNotJudgePaths(t *testing.T) {
 	apply(tr, 2, wire.OpCreate, &wire.CreateTxn{Path: "/s", ACL: []wire.ACL{{ID: wire.ID{Scheme: "world", ID: "anyone"}}}})
 	if _, code := tr.Exists("/s", nil); code != wire.ErrNoAuth {
 		t.Errorf("Exists without permission: %v", code)
+	}
+}
+
+func TestSchemesThatAreSwitched(t *testing.T) {
+	tree := New(Config{NoDigestAuth: true, KeyAuth: true})
+	if _, code := tree.Authenticate("digest", []byte("u:p"), netip.Addr{}); code != wire.ErrAuthFailed {
+		t.Errorf("digest although it is off: %v", code)
+	}
+	digest := []wire.ACL{{Perms: wire.PermAll, ID: wire.ID{Scheme: "digest", ID: DigestID("u:p")}}}
+	if _, code := tree.cfg.fixACL(digest, nil); code != wire.ErrInvalidACL {
+		t.Errorf("digest in an ACL although it is off: %v", code)
+	}
+	if ids, code := tree.Authenticate("key", []byte("any"), netip.Addr{}); code != wire.OK || len(ids) != 1 {
+		t.Errorf("before there is a key: %v %v", ids, code)
+	}
+	var r Result
+	tree.Apply(&wire.Txn{Header: wire.TxnHeader{Zxid: 1, Type: wire.OpCreate},
+		Body: &wire.CreateTxn{Type: wire.OpCreate, Path: "/key", Data: []byte("5"), ACL: wire.OpenACL(), ParentCversion: 1}}, &r)
+	for auth, want := range map[string]wire.Code{"25": wire.OK, "0": wire.OK, "7": wire.ErrAuthFailed, "": wire.ErrAuthFailed, "x": wire.ErrAuthFailed} {
+		ids, code := tree.Authenticate("key", []byte(auth), netip.Addr{})
+		if code != want || code == wire.OK && ids[0] != (wire.ID{Scheme: "key", ID: "5"}) {
+			t.Errorf("key %q: %v %v, want %v", auth, ids, code, want)
+		}
+	}
+	if _, code := New(Config{}).Authenticate("key", []byte("5"), netip.Addr{}); code != wire.ErrAuthFailed {
+		t.Errorf("key although it is off: %v", code)
 	}
 }

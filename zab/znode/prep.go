@@ -336,7 +336,7 @@ func (c *prepCall) create(op wire.Op, r *wire.CreateRequest) (wire.Record, wire.
 	if !ok || hasNUL(r.Path) {
 		return nil, wire.ErrBadArguments
 	}
-	acl, code := fixACL(r.ACL, c.req.IDs)
+	acl, code := c.p.t.cfg.fixACL(r.ACL, c.req.IDs)
 	if code != wire.OK {
 		return nil, code
 	}
@@ -494,7 +494,7 @@ func (c *prepCall) setACL(r *wire.SetACLRequest) (wire.Record, wire.Code) {
 	if !ValidPath(r.Path) {
 		return nil, wire.ErrBadArguments
 	}
-	acl, code := fixACL(r.ACL, c.req.IDs)
+	acl, code := c.p.t.cfg.fixACL(r.ACL, c.req.IDs)
 	if code != wire.OK {
 		return nil, code
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/paddockio/paddock/zab"
@@ -29,6 +30,15 @@ type Config struct {
 	// "super:" and a hash (see DigestID). Empty: nobody is. zoo.cfg:
 	// DigestAuthenticationProvider.superDigest.
 	SuperDigest string
+
+	// NoDigestAuth refuses the scheme digest in authentication and in ACLs. zoo.cfg:
+	// DigestAuthenticationProvider.enabled=false.
+	NoDigestAuth bool
+
+	// KeyAuth adds the scheme key: any number that the number in the znode /key
+	// divides, and anything while there is no such znode. It is Apache's sample of a
+	// provider that reads the tree. zoo.cfg: authProvider.N=…KeyAuthenticationProvider.
+	KeyAuth bool
 
 	// Digest keeps a digest of the whole tree and compares it with the one that
 	// each transaction carries. zoo.cfg: digest.enabled.
@@ -278,9 +288,28 @@ func (t *Tree) Allowed(acl []wire.ACL, perm wire.Perms, ids []wire.ID) bool {
 	return t.cfg.SkipACL || Allowed(acl, perm, ids)
 }
 
-// Authenticate is the method of the Config of the tree.
+// Authenticate is the method of the Config of the tree, and knows the scheme key,
+// which reads the tree.
 func (t *Tree) Authenticate(scheme string, auth []byte, remote netip.Addr) ([]wire.ID, wire.Code) {
+	if scheme == "key" && t.cfg.KeyAuth {
+		return t.authenticateKey(string(auth))
+	}
 	return t.cfg.Authenticate(scheme, auth, remote)
+}
+
+// authenticateKey follows class KeyAuthenticationProvider.
+func (t *Tree) authenticateKey(auth string) ([]wire.ID, wire.Code) {
+	n := t.lookup("/key")
+	if n == nil {
+		return []wire.ID{{Scheme: "key"}}, wire.OK // so that the key can be written
+	}
+	key := string(n.data())
+	k, err := strconv.ParseInt(key, 10, 32)
+	a, err2 := strconv.ParseInt(auth, 10, 32)
+	if err != nil || err2 != nil || k != 0 && a%k != 0 {
+		return nil, wire.ErrAuthFailed
+	}
+	return []wire.ID{{Scheme: "key", ID: key}}, wire.OK
 }
 
 func (t *Tree) find(path string, perm wire.Perms, ids []wire.ID) (*node, wire.Code) {
