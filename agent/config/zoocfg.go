@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -267,9 +268,9 @@ func zooList(v string) (any, error) {
 }
 
 func zooWords(v string) (any, error) {
-	words := []string{}
+	words := []string{"srvr"} // always: zkServer.sh depends on it
 	for w := range strings.SplitSeq(v, ",") {
-		if w = strings.TrimSpace(w); w == "*" || knownWord(w) {
+		if w = strings.TrimSpace(w); (w == "*" || knownWord(w)) && !slices.Contains(words, w) {
 			words = append(words, w)
 		}
 	}
@@ -405,7 +406,9 @@ func (z *ZooCfg) authProvider(p property) error {
 	switch class := p.value[strings.LastIndexByte(p.value, '.')+1:]; class {
 	case "KeyAuthenticationProvider":
 		z.set("zab.key_auth", true, p)
-	case "EnsembleAuthenticationProvider", "DigestAuthenticationProvider", "IPAuthenticationProvider":
+	case "EnsembleAuthenticationProvider":
+		z.set("zab.ensemble_auth", true, p)
+	case "DigestAuthenticationProvider", "IPAuthenticationProvider":
 	default:
 		return fmt.Errorf("class %s cannot be used: this server has the schemes world, auth, digest, ip, super, ensemble and key", p.value)
 	}
@@ -453,6 +456,10 @@ func (z *ZooCfg) finish(seen map[string]int) {
 		}
 		z.set("zab.client_listen", net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(z.ClientPort)),
 			property{key: "clientPort", line: seen["clientPort"]})
+	}
+	if words, ok := z.settings["zab.four_letter_words"].([]string); ok && z.Properties["readonlymode.enabled"] == "true" {
+		// Clients that can do with a read-only server ask it for its mode.
+		z.settings["zab.four_letter_words"] = append(words, "isro")
 	}
 	z.finishAdmin(seen)
 	z.finishEnsemble(seen)

@@ -78,9 +78,11 @@ type Config struct {
 	// ruok, srvr, stat, mntr, conf, isro.
 	LoopbackWords []string
 
-	// EnsembleNames are what a client of the scheme ensemble may call this ensemble;
-	// with another name its connection is closed, so that it tries another server.
-	// Empty: any name. zoo.cfg: ensembleAuthName.
+	// EnsembleAuth adds the scheme ensemble, by which a client says which ensemble
+	// it means. With another name than one of EnsembleNames its connection is closed,
+	// so that it tries another server; no names is any name. zoo.cfg:
+	// authProvider.N=…EnsembleAuthenticationProvider, ensembleAuthName.
+	EnsembleAuth  bool
 	EnsembleNames []string
 
 	// SnapRetain is how many snapshots a purge leaves, PurgeInterval how often it

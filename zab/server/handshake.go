@@ -21,12 +21,12 @@ func (c *conn) greet() (done bool, err error) {
 		c.greeted = true
 		return false, nil
 	}
-	args := first[4:]
-	if len(args) < word.argBytes {
-		return true, nil
+	args, from := first[4:], c.remote.Addr()
+	if len(args) < word.argBytes && c.srv.mayRun(word, from) {
+		return true, nil // a refusal does not wait for them
 	}
 	c.start = c.end
-	text := c.srv.runWord(word, args[:word.argBytes], c.remote.Addr())
+	text := c.srv.runWord(word, args[:min(len(args), word.argBytes)], from)
 	c.mu.Lock()
 	c.out = append(c.out, text...)
 	c.mu.Unlock()

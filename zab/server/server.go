@@ -369,7 +369,7 @@ func (s *Server) wakeUp() {
 }
 
 func (s *Server) authenticate(scheme string, auth []byte, ip netip.Addr) ([]wire.ID, wire.Code) {
-	if scheme == "ensemble" {
+	if scheme == "ensemble" && s.cfg.EnsembleAuth {
 		if len(auth) > 0 && len(s.cfg.EnsembleNames) > 0 && !slices.Contains(s.cfg.EnsembleNames, string(auth)) {
 			return nil, wire.ErrBadArguments
 		}

@@ -54,15 +54,18 @@ func fourLetterWord(name string) *word {
 // runWord returns the answer to a word that came from addr.
 func (s *Server) runWord(w *word, args []byte, addr netip.Addr) []byte {
 	var b bytes.Buffer
-	allowed := func(list []string) bool { return slices.Contains(list, w.name) || slices.Contains(list, "*") }
-	switch {
-	case w.name == telnetClose:
-	case !allowed(s.cfg.FourLetterWords) && (!addr.IsLoopback() || !allowed(s.cfg.LoopbackWords)):
-		fmt.Fprintf(&b, "%s is not executed because it is not in the whitelist.\n", w.name)
-	default:
+	if s.mayRun(w, addr) {
 		w.run(s, &b, args)
+	} else {
+		fmt.Fprintf(&b, "%s is not executed because it is not in the whitelist.\n", w.name)
 	}
 	return b.Bytes()
+}
+
+// mayRun reports whether addr may ask the word.
+func (s *Server) mayRun(w *word, addr netip.Addr) bool {
+	in := func(list []string) bool { return slices.Contains(list, w.name) || slices.Contains(list, "*") }
+	return w.name == telnetClose || in(s.cfg.FourLetterWords) || addr.IsLoopback() && in(s.cfg.LoopbackWords)
 }
 
 func (s *Server) wordRuok(b *bytes.Buffer, _ []byte) { b.WriteString("imok") }

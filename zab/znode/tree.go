@@ -297,19 +297,18 @@ func (t *Tree) Authenticate(scheme string, auth []byte, remote netip.Addr) ([]wi
 	return t.cfg.Authenticate(scheme, auth, remote)
 }
 
-// authenticateKey follows class KeyAuthenticationProvider.
+// authenticateKey follows class KeyAuthenticationProvider. There is one identity
+// for everybody who has a key. Without a key in the tree everybody has, so that it
+// can be written.
 func (t *Tree) authenticateKey(auth string) ([]wire.ID, wire.Code) {
-	n := t.lookup("/key")
-	if n == nil {
-		return []wire.ID{{Scheme: "key"}}, wire.OK // so that the key can be written
+	if n := t.lookup("/key"); n != nil {
+		key, err := strconv.ParseInt(string(n.data()), 10, 32)
+		a, err2 := strconv.ParseInt(auth, 10, 32)
+		if err != nil || err2 != nil || key != 0 && a%key != 0 {
+			return nil, wire.ErrAuthFailed
+		}
 	}
-	key := string(n.data())
-	k, err := strconv.ParseInt(key, 10, 32)
-	a, err2 := strconv.ParseInt(auth, 10, 32)
-	if err != nil || err2 != nil || k != 0 && a%k != 0 {
-		return nil, wire.ErrAuthFailed
-	}
-	return []wire.ID{{Scheme: "key", ID: key}}, wire.OK
+	return []wire.ID{{Scheme: "key"}}, wire.OK
 }
 
 func (t *Tree) find(path string, perm wire.Perms, ids []wire.ID) (*node, wire.Code) {
