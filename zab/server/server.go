@@ -162,8 +162,8 @@ func (s *Server) closeListener() error {
 	return s.listener.Close()
 }
 
-// nanos is the server's monotonic clock.
-func (s *Server) nanos() int64 { return int64(time.Since(s.start)) }
+// nanos is the server's monotonic clock. It is never 0, which stands for never.
+func (s *Server) nanos() int64 { return int64(time.Since(s.start)) + 1 }
 
 // Close gives up what Open took, for a server that never ran.
 func (s *Server) Close() error { return errors.Join(s.closeListener(), s.store.Close()) }
