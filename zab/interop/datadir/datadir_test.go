@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) { os.Exit(peer.Main(m)) }
 // between half the number of transactions and all of it.
 const everySnapshot = "snapCount=400"
 
-// handOver is what the directory of one server goes through before the other
+// handOvers are what the directory of one server goes through before the other
 // kind starts on a copy of it.
 var handOvers = []struct {
 	name     string
@@ -47,6 +48,21 @@ var handOvers = []struct {
 	{"Apache with snappy", peer.KindApache, peer.KindPaddock, []string{"-Dzookeeper.snapshot.compression.method=snappy"}, ".snappy", kill},
 }
 
+// operations is how many random operations each session does:
+// PADDOCK_DATADIR_OPERATIONS, or 300.
+func operations(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("PADDOCK_DATADIR_OPERATIONS")
+	if text == "" {
+		return 300
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("PADDOCK_DATADIR_OPERATIONS: %v", err)
+	}
+	return n
+}
+
 func term(t *testing.T, s *peer.Server) { s.Term(t) }
 func kill(t *testing.T, s *peer.Server) { s.Kill() }
 
@@ -58,7 +74,7 @@ func TestHandOver(t *testing.T) {
 		t.Run(h.name, func(t *testing.T) {
 			s := peer.Start(t, h.from, t.TempDir(), append(h.settings, everySnapshot)...)
 			l := newLoad(t)
-			l.run(t, s, 300)
+			l.run(t, s, operations(t))
 			l.report(t)
 			last := quiet(t, s)
 			want := read(t, s)
@@ -79,6 +95,14 @@ func TestHandOver(t *testing.T) {
 			checkDigests(t, next.Data(), last)
 			checkLog(t, next)
 			takeUp(t, next, l, got)
+			next.Kill()
+
+			// An older snapshot and more transactions must lead to the same.
+			dir := copyOf(t, s)
+			from := forgetSnapshots(t, filepath.Join(dir, "data"), l.seed)
+			next = peer.Start(t, h.to, dir, everySnapshot)
+			compare(t, fmt.Sprintf("%s, then %s from %s", h.from, h.to, from), read(t, next), want)
+			checkLog(t, next)
 		})
 	}
 }
@@ -133,7 +157,7 @@ func TestBackAndForth(t *testing.T) {
 				t.Errorf("%s is at %v, want %v", kind, z, last+2)
 			}
 		}
-		l.run(t, s, 150)
+		l.run(t, s, operations(t)/2)
 		quiet(t, s)
 		want = read(t, s)
 		last = quiet(t, s)
@@ -220,6 +244,34 @@ func copyOf(t *testing.T, s *peer.Server) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// forgetSnapshots deletes all snapshots but some of the older ones, and returns
+// the newest that is left.
+func forgetSnapshots(t *testing.T, data string, seed uint64) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(data, "version-2", "snapshot.*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(files, func(a, b string) int { return int(snapshotZxid(t, a) - snapshotZxid(t, b)) })
+	keep := int(seed%uint64(len(files)-1)) + 1
+	for _, file := range files[keep:] {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Base(files[keep-1])
+}
+
+func snapshotZxid(t *testing.T, file string) int64 {
+	t.Helper()
+	text, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(file), "snapshot."), ".")
+	z, err := strconv.ParseInt(text, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z
 }
 
 // checkFiles checks that there are several snapshots, of the wanted form, and
