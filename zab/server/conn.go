@@ -171,7 +171,7 @@ func (c *conn) serve() {
 	switch {
 	case errors.As(err, &bad):
 		c.srv.stats.BadPackets.Add(1)
-		c.srv.log.Warn("closing connection", "peer", c.remote.String(), "session", c.sessionID(), "err", err)
+		c.srv.badPacket.warn(c.srv, "closing connection", "peer", c.remote.String(), "session", c.sessionID(), "err", err)
 		c.finish() // what was answered before still goes out
 	case errors.Is(err, errDone):
 		c.finish()
@@ -532,7 +532,7 @@ func (c *conn) auth(xid int32, body []byte, now int64) error {
 	}
 	if code != wire.OK {
 		c.srv.stats.AuthFailed.Add(1)
-		c.srv.log.Warn("authentication failed", "peer", c.remote.String(), "session", c.sessionID(), "scheme", p.Scheme[:min(len(p.Scheme), 32)])
+		c.srv.authFailed.warn(c.srv, "authentication failed", "peer", c.remote.String(), "session", c.sessionID(), "scheme", p.Scheme[:min(len(p.Scheme), 32)])
 	}
 	if code == wire.ErrBadArguments {
 		return errDone // the wrong ensemble: an answer would make the client give up
@@ -599,7 +599,7 @@ func (c *conn) endLocked() {
 // killSlow closes a connection whose client does not take its replies.
 func (c *conn) killSlow(unsent int) {
 	c.srv.stats.SlowClients.Add(1)
-	c.srv.log.Warn("closing connection that does not read", "peer", c.remote.String(), "session", c.sessionID(), "bytes", unsent)
+	c.srv.slowClient.warn(c.srv, "closing connection that does not read", "peer", c.remote.String(), "session", c.sessionID(), "bytes", unsent)
 	c.kill()
 }
 

@@ -64,7 +64,7 @@ func (s *Server) drive(ctx context.Context) error {
 	defer tick.Stop()
 	containers := time.NewTicker(s.cfg.ContainerInterval)
 	defer containers.Stop()
-	s.lastLoop = s.nanos()
+	s.lastLoop, s.lastWall = s.nanos(), time.Now().UnixNano()
 	s.closeOrphans()
 	if err := s.take(); err != nil {
 		return err
@@ -125,14 +125,19 @@ func (s *Server) drain() error {
 }
 
 // noticePause gives every session a new timeout after the process was stopped
-// (rule R25).
+// (rule R25). While the whole machine sleeps only the wall clock goes on; that it
+// is set forward now and then does no harm here.
 func (s *Server) noticePause() {
-	now := s.nanos()
-	if gap := now - s.lastLoop; gap > int64(s.cfg.MinSessionTimeout)/2 {
-		s.log.Warn("this process was stopped for a while: sessions start their timeout again", "took", time.Duration(gap))
-		s.resumedAt = now
+	now, wall := s.nanos(), time.Now().UnixNano()
+	gap := max(now-s.lastLoop, wall-s.lastWall)
+	s.lastLoop, s.lastWall = now, wall
+	if gap <= int64(s.cfg.MinSessionTimeout)/2 {
+		return
 	}
-	s.lastLoop = now
+	s.log.Warn("this process was stopped for a while: sessions start their timeout again", "took", time.Duration(gap))
+	s.sessMu.Lock()
+	s.resumedAt = now
+	s.sessMu.Unlock()
 }
 
 // maxOwn is how many of the server's own requests are in the pipeline at once:

@@ -259,17 +259,17 @@ func (r rawRecord) Decode(*wire.Decoder)   {}
 
 // watchLocked sets a watch of this connection. The path may alias a buffer.
 func (c *conn) watchLocked(path string, mode watch.Mode) wire.Code {
+	c.srv.watchMu.Lock()
+	defer c.srv.watchMu.Unlock()
+	watches := c.srv.watches
 	if c.watchCount >= c.srv.cfg.MaxWatches {
-		c.srv.watchMu.Lock()
-		c.watchCount = c.srv.watches.ConnLen(c) // many may have fired since
-		c.srv.watchMu.Unlock()
-		if c.watchCount >= c.srv.cfg.MaxWatches {
+		c.watchCount = watches.ConnLen(c) // many may have fired since
+		const any = watch.Data | watch.Child | watch.Persistent | watch.Recursive
+		if c.watchCount >= c.srv.cfg.MaxWatches && !watches.Contains(c, path, any) {
 			return wire.ErrThrottledOp
 		}
 	}
-	c.srv.watchMu.Lock()
-	c.srv.watches.Add(c, path, mode)
-	c.srv.watchMu.Unlock()
+	watches.Add(c, path, mode)
 	c.watchCount++
 	return wire.OK
 }
@@ -283,15 +283,24 @@ func (c *conn) setWatchesLocked(op wire.Op, d *wire.Decoder) wire.Code {
 	}
 	var events []wire.WatcherEvent
 	for _, list := range []struct {
-		paths []string
-		kind  znode.CatchUpKind
-		mode  watch.Mode
-	}{{r.Data, znode.CatchUpData, watch.Data}, {r.Exist, znode.CatchUpExist, watch.Data}, {r.Child, znode.CatchUpChild, watch.Child}} {
+		paths  []string
+		kind   znode.CatchUpKind
+		mode   watch.Mode
+		change wire.EventType
+	}{
+		{r.Data, znode.CatchUpData, watch.Data, wire.EventNodeDataChanged},
+		{r.Exist, znode.CatchUpExist, watch.Data, wire.EventNodeCreated},
+		{r.Child, znode.CatchUpChild, watch.Child, wire.EventNodeChildrenChanged},
+	} {
 		for _, path := range list.paths {
-			if missed := c.srv.tree.CatchUp(r.RelativeZxid, path, list.kind); missed != wire.EventNone {
+			missed := c.srv.tree.CatchUp(r.RelativeZxid, path, list.kind)
+			if missed == wire.EventNone && c.watchLocked(path, list.mode) != wire.OK {
+				// Clients do not look at the code of the reply. One that is told of a
+				// change asks for the watch again and learns that it cannot have it.
+				missed = list.change
+			}
+			if missed != wire.EventNone {
 				events = append(events, wire.WatcherEvent{Type: missed, State: wire.StateSyncConnected, Path: path})
-			} else if code := c.watchLocked(path, list.mode); code != wire.OK {
-				return code
 			}
 		}
 	}

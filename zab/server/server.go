@@ -39,6 +39,7 @@ type Server struct {
 	sessions   map[zab.SessionID]*sessionState
 	tracker    *session.Tracker
 	sessionIDs *session.IDs
+	resumedAt  int64 // nanos; when this process went on after a pause
 
 	connMu   sync.Mutex // guards what follows; a leaf
 	conns    map[*conn]struct{}
@@ -51,6 +52,9 @@ type Server struct {
 	inbox     []*request
 	freeInbox []*request    // memory for the next inbox
 	wake      chan struct{} // one token: inbox is not empty
+
+	// Warnings.
+	badPacket, authFailed, slowClient, notAccepted, refused rarely
 
 	outstandingBytes atomic.Int64
 	outstanding      atomic.Int64
@@ -73,8 +77,8 @@ type Server struct {
 	roll        bool // the next batch begins a new log file
 	result      znode.Result
 	dirty       []*conn // have output since the last flush
-	resumedAt   int64   // nanos
 	lastLoop    int64   // nanos
+	lastWall    int64   // nanos since 1970, at lastLoop
 	applyAt     int64   // nanos: when the present batch is applied
 
 	logIn       chan logBatch
@@ -244,7 +248,7 @@ func (s *Server) accept(ctx context.Context) error {
 			return err
 		case err != nil:
 			// Out of descriptors, or the peer is gone again: go on, but not at full speed.
-			s.log.Warn("accept", "err", err)
+			s.notAccepted.warn(s, "accept", "err", err)
 			select {
 			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():
@@ -292,7 +296,7 @@ func (s *Server) admit(nc net.Conn) bool {
 	s.connMu.Unlock()
 	if refused != "" {
 		s.stats.Refused.Add(1)
-		s.log.Warn("connection refused", "peer", c.remote.String(), "reason", refused)
+		s.refused.warn(s, "connection refused", "peer", c.remote.String(), "reason", refused)
 		nc.Close()
 		return false
 	}

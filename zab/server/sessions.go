@@ -113,9 +113,14 @@ func (s *Server) expireSessions() {
 	}
 	s.sessMu.Unlock()
 	for _, st := range due {
-		s.log.Info("session expired", "session", st.id, "timeout", st.timeout)
+		if len(due) <= 10 {
+			s.log.Info("session expired", "session", st.id, "timeout", st.timeout)
+		}
 		s.stats.SessionsExpired.Add(1)
 		s.proposeClose(st)
+	}
+	if len(due) > 10 {
+		s.log.Info("sessions expired", "count", len(due))
 	}
 }
 
