@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -99,25 +98,11 @@ const readSize = 32 << 10
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
-// outSize is the size of a pooled output buffer. Larger ones come and go with
-// large replies.
-const outSize = 16 << 10
-
-var outBuffers = sync.Pool{New: func() any { return new([outSize]byte) }}
-
 func getIn() []byte { return readBuffers.Get().(*[readSize]byte)[:] }
 
 func putIn(b []byte) {
 	if cap(b) == readSize {
 		readBuffers.Put((*[readSize]byte)(b[:readSize]))
-	}
-}
-
-func getOut() []byte { return outBuffers.Get().(*[outSize]byte)[:0] }
-
-func putOut(b []byte) {
-	if cap(b) == outSize {
-		outBuffers.Put((*[outSize]byte)(b[:outSize]))
 	}
 }
 
@@ -507,63 +492,6 @@ func (c *conn) gotRoom() {
 	}
 }
 
-// A connection may have this many identities, made from credentials of this many
-// bytes each: every check of an ACL goes through them, and ACLs may copy them.
-const (
-	maxIdentities = 100
-	maxCredential = 4 << 10
-)
-
-// auth adds an identity. It takes effect for every later request of the
-// connection; the reply keeps its place in the order.
-func (c *conn) auth(xid int32, body []byte, now int64) error {
-	var p wire.AuthPacket
-	d := wire.NewDecoder(body)
-	p.Decode(&d)
-	code := wire.ErrAuthFailed
-	switch {
-	case d.Err() != nil:
-		code = wire.ErrMarshalling
-	case len(p.Auth) <= maxCredential:
-		var ids []wire.ID
-		if ids, code = c.srv.authenticate(p.Scheme, p.Auth, c.remote.Addr()); code == wire.OK && !c.addIDs(ids) {
-			code = wire.ErrAuthFailed
-		}
-	}
-	if code != wire.OK {
-		c.srv.stats.AuthFailed.Add(1)
-		c.srv.authFailed.warn(c.srv, "authentication failed", "peer", c.remote.String(), "session", c.sessionID(), "scheme", p.Scheme[:min(len(p.Scheme), 32)])
-	}
-	if code == wire.ErrBadArguments {
-		return errDone // the wrong ensemble: an answer would make the client give up
-	}
-	c.lockForRead()
-	defer c.unlockForRead()
-	if c.queue.len() > 0 {
-		r := newRequest(c, xid, wire.OpAuth, nil, now)
-		r.code = code
-		c.pushLocked(r)
-	} else {
-		c.replyLocked(xid, 0, code, nil)
-	}
-	if code != wire.OK {
-		return errDone
-	}
-	return nil
-}
-
-// addIDs adds the identities that are new, unless they are too many.
-func (c *conn) addIDs(ids []wire.ID) bool {
-	next := slices.Clone(*c.ids.Load())
-	for _, id := range ids {
-		if !slices.Contains(next, id) {
-			next = append(next, id)
-		}
-	}
-	c.ids.Store(&next)
-	return len(next) <= maxIdentities
-}
-
 // isWrite reports whether a client's request of this type becomes a transaction.
 // deleteContainer and createSession are not for clients, check only exists inside
 // a multi.
@@ -573,92 +501,4 @@ func isWrite(op wire.Op) bool {
 		return false
 	}
 	return op.IsWrite()
-}
-
-// beginLocked starts a frame in out, endLocked completes it. In between the
-// caller appends to c.out.
-func (c *conn) beginLocked() {
-	if c.out == nil {
-		c.out = getOut()
-	}
-	c.frameAt = len(c.out)
-	c.out = append(c.out, 0, 0, 0, 0)
-}
-
-func (c *conn) endLocked() {
-	binary.BigEndian.PutUint32(c.out[c.frameAt:], uint32(len(c.out)-c.frameAt-4))
-	c.stats.sent++
-	c.unsent++
-	if len(c.out) > c.srv.cfg.MaxReplyBytes && c.frameAt > c.srv.cfg.MaxReplyBytes/2 && !c.closed {
-		// Half of the bound was there before this frame: the client does not read.
-		c.closed = true
-		go c.killSlow(len(c.out))
-	}
-}
-
-// killSlow closes a connection whose client does not take its replies.
-func (c *conn) killSlow(unsent int) {
-	c.srv.stats.SlowClients.Add(1)
-	c.srv.slowClient.warn(c.srv, "closing connection that does not read", "peer", c.remote.String(), "session", c.sessionID(), "bytes", unsent)
-	c.kill()
-}
-
-// replyLocked appends a reply of a header and at most one record.
-func (c *conn) replyLocked(xid int32, zxid zab.Zxid, code wire.Code, body wire.Record) {
-	c.beginLocked()
-	h := wire.ReplyHeader{Xid: xid, Zxid: zxid, Err: code}
-	c.out = h.Append(c.out)
-	if code == wire.OK && body != nil {
-		c.out = body.Append(c.out)
-	}
-	c.endLocked()
-}
-
-// flush writes out, unless another goroutine is at it, which then goes on with
-// what was added. It blocks while the client does not read.
-func (c *conn) flush() {
-	c.mu.Lock()
-	if c.writing {
-		c.mu.Unlock()
-		return
-	}
-	c.writing = true
-	for len(c.out) > 0 && !c.closed {
-		buf, packets := c.out, c.unsent
-		c.out, c.unsent = nil, 0
-		waiting := c.roomAt >= 0
-		c.mu.Unlock()
-		if waiting {
-			c.gotRoom()
-		}
-		err := c.writeAll(buf)
-		c.srv.stats.BytesOut.Add(int64(len(buf)))
-		c.srv.stats.Sent.Add(packets)
-		putOut(buf)
-		if err != nil {
-			c.kill()
-		}
-		c.mu.Lock()
-	}
-	c.writing = false
-	last := c.closed || c.ending || c.lastWord && c.queue.len() == 0
-	c.mu.Unlock()
-	if last {
-		c.kill()
-	}
-}
-
-// writeChunk is what a client must take within StallTimeout, and within the
-// timeout of its session.
-const writeChunk = 64 << 10
-
-func (c *conn) writeAll(b []byte) (err error) {
-	for len(b) > 0 && err == nil {
-		n := min(len(b), writeChunk)
-		c.writingSince.Store(c.srv.nanos())
-		_, err = c.nc.Write(b[:n])
-		b = b[n:]
-	}
-	c.writingSince.Store(0)
-	return err
 }
