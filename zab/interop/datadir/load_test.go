@@ -387,8 +387,10 @@ func (w *worker) everything() {
 			try("quota", err)
 		}
 	}
-	try("quota", w.create(quota+"/zookeeper_limits", []byte("count=100000,bytes=-1=;byteHardLimit=50000000;countHardLimit=-1"), nil, wire.Persistent),
-		w.create(quota+"/zookeeper_stats", []byte("count=1,bytes=0"), nil, wire.Persistent))
+	_, err = w.c.Multi(w.ctx, // or Apache's server complains if a znode goes in between
+		client.CreateOp(quota+"/zookeeper_limits", []byte("count=100000,bytes=-1=;byteHardLimit=50000000;countHardLimit=-1"), nil, wire.Persistent),
+		client.CreateOp(quota+"/zookeeper_stats", []byte("count=1,bytes=0"), nil, wire.Persistent))
+	try("quota", err)
 
 	// A lot of children, and large data.
 	var wg sync.WaitGroup
