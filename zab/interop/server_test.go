@@ -153,19 +153,6 @@ func (s *server) kill() {
 	<-s.done
 }
 
-// stop ends the process with SIGTERM.
-func (s *server) stop(t *testing.T) {
-	t.Helper()
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-s.done:
-	case <-time.After(patience):
-		t.Fatalf("%s does not end on SIGTERM\n%s", s.kind, s.log())
-	}
-}
-
 // log is the end of what the server wrote.
 func (s *server) log() []byte {
 	b, err := os.ReadFile(filepath.Join(s.dir, "server.log"))

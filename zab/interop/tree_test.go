@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/paddockio/paddock/zab/client"
@@ -136,4 +137,3 @@ func compareTrees(t *testing.T, got, want map[string]znode) {
 		t.Errorf("%d of %d znodes differ", differences, len(paths))
 	}
 }
-
