@@ -393,7 +393,7 @@ func (z *ZooCfg) take(p property) {
 			z.set("zab.loopback_words", []string{}, p) // who lists the words means just these
 		}
 		if strings.HasPrefix(p.key, "authProvider.") {
-			err = z.authProvider(p)
+			z.authProvider(p)
 		}
 	}
 	if err != nil {
@@ -402,7 +402,7 @@ func (z *ZooCfg) take(p property) {
 }
 
 // authProvider switches on a scheme that Apache's server has as a class.
-func (z *ZooCfg) authProvider(p property) error {
+func (z *ZooCfg) authProvider(p property) {
 	switch class := p.value[strings.LastIndexByte(p.value, '.')+1:]; class {
 	case "KeyAuthenticationProvider":
 		z.set("zab.key_auth", true, p)
@@ -410,9 +410,8 @@ func (z *ZooCfg) authProvider(p property) error {
 		z.set("zab.ensemble_auth", true, p)
 	case "DigestAuthenticationProvider", "IPAuthenticationProvider":
 	default:
-		return fmt.Errorf("class %s cannot be used: this server has the schemes world, auth, digest, ip, super, ensemble and key", p.value)
+		z.warn(p, "class %s is not in this server: its scheme will be refused", p.value)
 	}
-	return nil
 }
 
 func (z *ZooCfg) warnWords(p property) {
