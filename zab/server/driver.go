@@ -275,6 +275,10 @@ func (s *Server) apply(committed []zab.Proposal) {
 			s.answerTakeOvers()
 		}
 		s.treeMu.Unlock()
+		if s.differsAt != 0 {
+			s.digestDiffers.warn(s, "tree digest differs from the transaction's", "zxid", s.differsAt)
+			s.differsAt = 0
+		}
 		committed = committed[n:]
 		for i, c := range s.dirty {
 			c.dirty = false // only the driver looks at it
@@ -299,7 +303,7 @@ func (s *Server) answerTakeOvers() {
 func (s *Server) fire(zxid zab.Zxid) {
 	if s.result.DigestMismatch {
 		s.stats.DigestMismatches.Add(1)
-		s.log.Error("tree digest differs from the transaction's", "zxid", zxid)
+		s.differsAt = zxid
 	}
 	for i := range s.result.Events {
 		e := &s.result.Events[i]

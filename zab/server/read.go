@@ -76,7 +76,7 @@ func (c *conn) answerLocked(xid int32, op wire.Op, body []byte, ids []wire.ID) {
 
 // tooLongLocked reports whether the reply that is being built is not to be sent:
 // no client could take it, and this one would ask again and again.
-func (c *conn) tooLongLocked() bool { return len(c.out)-c.frameAt > c.srv.cfg.MaxReplyBytes }
+func (c *conn) tooLongLocked() bool { return len(c.out)-c.frameAt-4 > c.srv.cfg.MaxReplyBytes }
 
 // tooManyChildren reports the same of a list of children before it is built. It
 // knows only their number, so it lets many pass that tooLongLocked refuses.

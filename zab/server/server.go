@@ -54,7 +54,7 @@ type Server struct {
 	wake      chan struct{} // one token: inbox is not empty
 
 	// Warnings.
-	badPacket, authFailed, slowClient, notAccepted, refused rarely
+	badPacket, authFailed, slowClient, notAccepted, refused, digestDiffers rarely
 
 	outstandingBytes atomic.Int64
 	outstanding      atomic.Int64
@@ -76,10 +76,11 @@ type Server struct {
 	draining    bool // no more snapshots
 	roll        bool // the next batch begins a new log file
 	result      znode.Result
-	dirty       []*conn // have output since the last flush
-	lastLoop    int64   // nanos
-	lastWall    int64   // nanos since 1970, at lastLoop
-	applyAt     int64   // nanos: when the present batch is applied
+	dirty       []*conn  // have output since the last flush
+	lastLoop    int64    // nanos
+	lastWall    int64    // nanos since 1970, at lastLoop
+	differsAt   zab.Zxid // of a transaction after which the tree had another digest; to be logged
+	applyAt     int64    // nanos: when the present batch is applied
 
 	logIn       chan logBatch
 	logOut      chan logDone
