@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/paddockio/paddock/zab"
@@ -307,13 +306,8 @@ func (s *Server) fire(zxid zab.Zxid) {
 	}
 	for i := range s.result.Events {
 		e := &s.result.Events[i]
-		s.fired = s.fired[:0]
 		s.watchMu.Lock()
-		if s.watches.Len() > 0 {
-			// A copy: the path is bytes of a request that others will use again, and
-			// the tables keep it for a connection that goes on watching.
-			s.fired = s.watches.Fire(e.Type, strings.Clone(e.Path), s.fired)
-		}
+		s.fired = s.watches.Fire(e.Type, e.Path, s.fired[:0])
 		s.watchMu.Unlock()
 		if len(s.fired) == 0 {
 			continue

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"strings"
-
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/watch"
 	"github.com/paddockio/paddock/zab/wire"
@@ -189,7 +187,7 @@ func (c *conn) answerBodyLocked(op wire.Op, d *wire.Decoder, ids []wire.ID) wire
 		if op == wire.OpCheckWatches {
 			found = c.srv.watches.Contains(c, r.Path, modes)
 		} else {
-			found = c.srv.watches.Remove(c, strings.Clone(r.Path), modes) // see fire
+			found = c.srv.watches.Remove(c, r.Path, modes)
 		}
 		if !found {
 			return wire.ErrNoWatcher

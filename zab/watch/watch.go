@@ -181,7 +181,7 @@ func (m *Manager[C]) Fire(typ wire.EventType, path string, to []C) []C {
 	}
 	first := len(to)
 	if w := m.paths[path]; w != nil && w.modes&modes != 0 {
-		to = m.fireAt(w, path, modes, to)
+		to = m.fireAt(w, modes, to)
 	}
 	if m.recursive == 0 || modes&Recursive == 0 {
 		return to
@@ -220,7 +220,8 @@ func (m *Manager[C]) Fire(typ wire.EventType, path string, to []C) []C {
 
 // fireAt appends the watchers of path in one of the modes and takes away the
 // standard modes among them.
-func (m *Manager[C]) fireAt(w *watchers[C], path string, modes Mode, to []C) []C {
+func (m *Manager[C]) fireAt(w *watchers[C], modes Mode, to []C) []C {
+	path := w.path // not the event's, whose bytes the caller may use again
 	kept, left := 0, Mode(0)
 	once := modes & (Data | Child)
 	for i := range w.list {
@@ -258,7 +259,7 @@ func (m *Manager[C]) fireAt(w *watchers[C], path string, modes Mode, to []C) []C
 func (m *Manager[C]) setConn(conn C, path string, modes Mode) {
 	byPath := m.conns[conn]
 	if modes != 0 {
-		byPath[path] = modes // keeps the key that it has
+		byPath[path] = modes // takes the key too: path must be the table's own
 		return
 	}
 	delete(byPath, path)
@@ -288,6 +289,7 @@ func (m *Manager[C]) Remove(conn C, path string, modes Mode) bool {
 	if old&modes == 0 {
 		return false
 	}
+	path = m.paths[path].path // its bytes stay
 	m.drop(conn, path, old, modes)
 	m.setConn(conn, path, old&^modes)
 	return true

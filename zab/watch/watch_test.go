@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/paddockio/paddock/zab/wire"
 )
@@ -262,4 +263,27 @@ func BenchmarkFire(b *testing.B) {
 		persistent.Add(i, path, Persistent)
 	}
 	run("50000 persistent on one path", persistent, nil)
+}
+
+// TestPathsOfCallersMayChange fires and removes by paths whose bytes are used
+// again afterwards, as those in a pooled request are.
+func TestPathsOfCallersMayChange(t *testing.T) {
+	for name, do := range map[string]func(m *Manager[int], path string){
+		"fire":   func(m *Manager[int], path string) { m.Fire(wire.EventNodeDataChanged, path, nil) },
+		"remove": func(m *Manager[int], path string) { m.Remove(1, path, Data) },
+	} {
+		m := New[int]()
+		m.Add(1, "/a", Data)
+		m.Add(1, "/a", Persistent)
+		b := []byte("/a")
+		do(m, unsafe.String(&b[0], len(b)))
+		copy(b, "/z")
+		if !m.Contains(1, "/a", Persistent) {
+			t.Errorf("%s: the persistent watch is gone", name)
+		}
+		m.RemoveConn(1)
+		if m.Len() != 0 || m.Paths() != 0 || m.Conns() != 0 {
+			t.Errorf("%s: %d watches, %d paths and %d connections are left", name, m.Len(), m.Paths(), m.Conns())
+		}
+	}
 }
