@@ -29,58 +29,6 @@ type HardState struct {
 	Accepted, Current Epoch
 }
 
-// A Proposal is one transaction on its way through the ensemble. Data is its
-// encoding, as the log and a PROPOSAL packet carry it; the node never looks
-// inside.
-type Proposal struct {
-	Zxid Zxid
-	Data []byte
-}
-
-// A MessageType says what a Message is.
-type MessageType uint8
-
-// The messages. Those marked "local" come from the driver of this server, the
-// others from a peer.
-const (
-	// MsgPropose (local) hands a leader the transactions in Proposals. The first
-	// zxid must be [Node.NextZxid], the others follow it.
-	MsgPropose MessageType = iota
-	// MsgAppended (local) says that every transaction up to Zxid is durable in
-	// the log.
-	MsgAppended
-	// MsgAcceptedStored and MsgCurrentStored (local) say that Epoch is durable in
-	// its file.
-	MsgAcceptedStored
-	MsgCurrentStored
-)
-
-// A Message is one input of a [Node] besides time.
-type Message struct {
-	Type      MessageType
-	Zxid      Zxid
-	Epoch     Epoch
-	Proposals []Proposal
-}
-
-// Ready lists the effects of all input since the last Advance. The driver starts
-// each of them in the order of the fields and reports finished disk writes by
-// messages; Committed only ever holds what was reported durable.
-type Ready struct {
-	Role  Role
-	Epoch Epoch // of the leader that this server is or follows; 0 while Looking
-
-	// StoreAccepted and StoreCurrent, if not 0, are to be written to their file
-	// and answered by MsgAcceptedStored or MsgCurrentStored.
-	StoreAccepted, StoreCurrent Epoch
-
-	// Append is to be written to the log, synced, and answered by MsgAppended.
-	Append []Proposal
-
-	// Committed is to be delivered to the tree, in order.
-	Committed []Proposal
-}
-
 // Empty reports whether there is nothing to do.
 func (r *Ready) Empty() bool {
 	return r.StoreAccepted == 0 && r.StoreCurrent == 0 && len(r.Append) == 0 && len(r.Committed) == 0
@@ -183,7 +131,7 @@ func (n *Node) Tick() {}
 
 // Ready returns what is to be done; it is valid until Advance.
 func (n *Node) Ready() *Ready {
-	n.out.Role, n.out.Epoch = n.role, n.epoch
+	n.out.Role, n.out.Epoch, n.out.Dial = n.role, n.epoch, NoServer
 	return &n.out
 }
 
