@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -182,6 +183,12 @@ func TestSecretsAreHidden(t *testing.T) {
 		got := withoutSecrets(tc.text)
 		if got != tc.want || strings.Contains(got, "hunter2") {
 			t.Errorf("%q becomes %q, want %q", tc.text, got, tc.want)
+		}
+	}
+	for _, kv := range os.Environ() {
+		if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "PADDOCK_") {
+			t.Setenv(name, value) // so that it comes back
+			os.Unsetenv(name)
 		}
 	}
 	t.Setenv("PADDOCK_ZAB_SUPER_DIGEST", "hunter2")
