@@ -150,6 +150,27 @@ func FuzzSnapshotBody(f *testing.F) {
 	})
 }
 
+// What a leader sends has no checksum at all.
+func FuzzStream(f *testing.F) {
+	b, err := os.ReadFile("testdata/apache/plain/version-2/snapshot.32")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(append(b[headerSize:len(b)-3*13-20-8], "\x00\x00\x00\x0aBenWasHere"...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		tree, rest, err := ReadStream(bytes.NewReader(b), znode.Config{Digest: true}, 7)
+		if err != nil {
+			return
+		}
+		if !bytes.HasSuffix(b, rest) {
+			t.Fatalf("rest %q is not the end of the input", rest)
+		}
+		if tree.LastZxid() != 7 {
+			t.Fatalf("tree of %v", tree.LastZxid())
+		}
+	})
+}
+
 func FuzzSnappy(f *testing.F) {
 	golden(f, "snappy/version-2/snapshot.32.snappy")
 	f.Add([]byte(xerialMagic + "\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x05\x03\x08abc"))

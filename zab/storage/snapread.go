@@ -69,6 +69,20 @@ func unpack(src io.Reader, c Compression) (io.Reader, error) {
 	return src, nil
 }
 
+// state reads sessions, ACL lists and znodes.
+func (s *snapReader) state(info *SnapshotInfo, h SnapshotHandler) error {
+	if err := s.sessions(info, h); err != nil {
+		return fmt.Errorf("sessions: %w", err)
+	}
+	if err := s.acls(info, h); err != nil {
+		return fmt.Errorf("ACL lists: %w", err)
+	}
+	if err := s.nodes(info, h); err != nil {
+		return fmt.Errorf("znode %d: %w", info.Nodes, err)
+	}
+	return nil
+}
+
 func (s *snapReader) offset() int64 { return s.base + int64(s.r) }
 
 // need makes n more bytes available at s.buf[s.r:].
@@ -174,14 +188,8 @@ func readSnapshot(src io.Reader, h SnapshotHandler) (info SnapshotInfo, err erro
 		return info, fmt.Errorf("header %x is not that of a snapshot", hd[:headerSize])
 	}
 	s.r += headerSize
-	if err := s.sessions(&info, h); err != nil {
-		return info, fmt.Errorf("sessions: %w", err)
-	}
-	if err := s.acls(&info, h); err != nil {
-		return info, fmt.Errorf("ACL lists: %w", err)
-	}
-	if err := s.nodes(&info, h); err != nil {
-		return info, fmt.Errorf("znode %d: %w", info.Nodes, err)
+	if err := s.state(&info, h); err != nil {
+		return info, err
 	}
 	if err := s.seal(); err != nil {
 		return info, fmt.Errorf("first seal: %w", err)

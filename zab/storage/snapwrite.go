@@ -87,13 +87,9 @@ func (s *snapWriter) seal() error {
 	return s.write(wire.AppendString(b, "/"))
 }
 
-// EncodeSnapshot writes the snapshot of f to w, in the form that goes into
-// files and over the quorum port. It ends the freeze. lock is as for
-// znode.Frozen.Walk.
-func EncodeSnapshot(w io.Writer, f *znode.Frozen, lock sync.Locker) error {
-	s := &snapWriter{w: w, sum: adler32.New()}
-	b := appendHeader(nil, snapMagic, -1)
-	b = wire.AppendInt(b, int32(len(f.Sessions)))
+// state writes sessions, ACL lists and znodes. It ends the freeze.
+func (s *snapWriter) state(f *znode.Frozen, lock sync.Locker) error {
+	b := wire.AppendInt(nil, int32(len(f.Sessions)))
 	for _, x := range f.Sessions {
 		b = wire.AppendInt(wire.AppendLong(b, int64(x.ID)), x.TimeoutMs)
 	}
@@ -108,7 +104,19 @@ func EncodeSnapshot(w io.Writer, f *znode.Frozen, lock sync.Locker) error {
 	if err := f.Walk(lock, s.write); err != nil {
 		return err
 	}
-	if err := s.write(wire.AppendString(nil, "/")); err != nil {
+	return s.write(wire.AppendString(nil, "/"))
+}
+
+// EncodeSnapshot writes the snapshot of f to w, in the form that goes into
+// files. It ends the freeze. lock is as for
+// znode.Frozen.Walk.
+func EncodeSnapshot(w io.Writer, f *znode.Frozen, lock sync.Locker) error {
+	s := &snapWriter{w: w, sum: adler32.New()}
+	if err := s.write(appendHeader(nil, snapMagic, -1)); err != nil {
+		f.Discard(lock)
+		return err
+	}
+	if err := s.state(f, lock); err != nil {
 		return err
 	}
 	if err := s.seal(); err != nil {
@@ -116,7 +124,7 @@ func EncodeSnapshot(w io.Writer, f *znode.Frozen, lock sync.Locker) error {
 	}
 	// A reader with digests expects this section; digest 0 of zxid 0 says that
 	// there is none.
-	b = b[:0]
+	var b []byte
 	if f.Digest.Version == wire.DigestVersion {
 		b = wire.AppendLong(b, int64(f.Zxid))
 		b = wire.AppendInt(b, f.Digest.Version)
