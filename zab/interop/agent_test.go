@@ -335,7 +335,7 @@ func TestAgentServesOneHost(t *testing.T) {
 	})
 	run(t, agentName, "one host", "Apache's shell changes the file", func(t *testing.T) {
 		cmd := java(t, "apache", "org.apache.zookeeper.ZooKeeperMain", "-server", a.host(), "set", "/config/app", "by-hand")
-		output(t, cmd)
+		output(t, cmd, &a.server)
 		within(t, limit, "mirrored", func() error {
 			if b, err := os.ReadFile(filepath.Join(a.files, "app.properties")); err != nil || string(b) != "by-hand" {
 				return fmt.Errorf("%q, %v", b, err)

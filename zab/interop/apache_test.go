@@ -4,17 +4,14 @@ package interop
 
 import (
 	"cmp"
-	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 const (
@@ -81,7 +78,7 @@ func (c junitCase) passed() bool { return c.status == "PASSED" }
 // runApacheClass runs one class in a JVM of its own.
 func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) []junitCase {
 	dir := t.TempDir()
-	out := filepath.Join(dir, "results.tsv")
+	file := filepath.Join(dir, "results.tsv")
 	launch := []string{binary, "server", "start-foreground"}
 	if *peer == apache {
 		launch = append([]string{"java", "@jvm"}, apacheServer(t)...)
@@ -100,7 +97,7 @@ func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) 
 		"-Dzookeeper.DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=",
 	}
 	args = append(args, classProperties[class]...)
-	args = append(args, "paddock.interop.RunTests", out, fmt.Sprintf("threadid=%d", 65+slot), class)
+	args = append(args, "paddock.interop.RunTests", file, fmt.Sprintf("threadid=%d", 65+slot), class)
 	if *peer == paddock {
 		for _, c := range expected {
 			if !c.passed() {
@@ -113,19 +110,17 @@ func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) 
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
-	defer cancel()
 	cmd := java(t, "apache", args...)
-	cmd = exec.CommandContext(ctx, cmd.Args[0], cmd.Args[1:]...)
 	cmd.Dir = dir
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it ends its servers
-	cmd.WaitDelay = patience
-	printed, err := cmd.CombinedOutput()
+	out, errs, err := await(t, suiteLimit, cmd)
+	printed := slices.Concat(out, errs)
 	keepLogs(t, dir, class, printed)
-	if err != nil {
+	if errors.Is(err, errHung) {
+		t.Errorf("the servers of %s:\n%s", class, launchedLogs(filepath.Join(dir, "server-*.log")))
+	} else if err != nil {
 		t.Errorf("java: %v\n%s", err, tail(printed, 4000))
 	}
-	got := parseCases(t, out)
+	got := parseCases(t, file)
 	if len(got) == 0 {
 		t.Fatalf("%s ran no test\n%s", class, tail(printed, 4000))
 	}

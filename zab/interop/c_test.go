@@ -17,7 +17,8 @@ import (
 func debianPackages(t *testing.T, packages ...string) {
 	t.Helper()
 	installed := func() bool {
-		return exec.Command("dpkg", append([]string{"-s"}, packages...)...).Run() == nil
+		_, _, err := await(t, toolLimit, exec.Command("dpkg", append([]string{"-s"}, packages...)...))
+		return err == nil
 	}
 	if installed() {
 		return
@@ -26,13 +27,13 @@ func debianPackages(t *testing.T, packages ...string) {
 	if os.Getuid() != 0 {
 		missing(t, "Debian's packages %v are not installed, and only root can install them", packages)
 	}
-	if err := exec.Command("apt-get", "update").Run(); err != nil {
+	if _, _, err := await(t, toolLimit, exec.Command("apt-get", "update")); err != nil {
 		t.Logf("apt-get update: %v", err) // an old list may do
 	}
 	install := exec.Command("apt-get", append([]string{"install", "-y", "--no-install-recommends"}, packages...)...)
 	install.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-	if out, err := install.CombinedOutput(); err != nil || !installed() {
-		missing(t, "apt-get install %v: %v\n%s", packages, err, tail(out, 1000))
+	if _, errs, err := await(t, toolLimit, install); err != nil || !installed() {
+		missing(t, "apt-get install %v: %v\n%s", packages, err, tail(errs, 1000))
 	}
 }
 
@@ -51,7 +52,7 @@ func TestDebianCClient(t *testing.T) {
 	output(t, exec.Command("cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-DTHREADED", "-o", program,
 		filepath.Join("c", "client.c"), "-lzookeeper_mt", "-lpthread"))
 	s := startPeer(t)
-	runProgram(t, "Debian's C client", debianVersion(t, "libzookeeper-mt-dev"), exec.Command(program, s.addr()))
+	runProgram(t, "Debian's C client", debianVersion(t, "libzookeeper-mt-dev"), s, exec.Command(program, s.addr()))
 }
 
 // TestDebianCShell runs the C client's own shell.
@@ -67,7 +68,7 @@ func TestDebianCShell(t *testing.T) {
 	}
 	var out transcript
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
+	if err := start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { in.Close(); cmd.Process.Kill(); cmd.Wait() })
@@ -86,6 +87,9 @@ func TestDebianCShell(t *testing.T) {
 		{"delete", "delete /cli/n-0000000000", "rc = 0"},
 		{"get what is gone", "get /cli/n-0000000000", "rc = -101"},
 	} {
+		if t.Failed() {
+			break // what comes next depends on what came before
+		}
 		run(t, "Debian's cli_mt", version, tc.name, func(t *testing.T) {
 			if tc.command != "" {
 				out.reset()
@@ -94,7 +98,7 @@ func TestDebianCShell(t *testing.T) {
 			deadline := time.Now().Add(10 * time.Second)
 			for !strings.Contains(out.String(), tc.want) {
 				if time.Now().After(deadline) {
-					t.Fatalf("%s: want %q in\n%s", tc.command, tc.want, out.String())
+					t.Fatalf("%s: want %q in\n%s\n%s", tc.command, tc.want, out.String(), s.stacks())
 				}
 				time.Sleep(5 * time.Millisecond)
 			}

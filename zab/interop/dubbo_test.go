@@ -40,9 +40,9 @@ func dubboPrograms(t *testing.T) map[string]func(args ...string) *exec.Cmd {
 	}
 }
 
-// startProvider runs a provider until the returned function, or the end of the
-// test, ends it in good order.
-func startProvider(t *testing.T, cmd *exec.Cmd) (stop func()) {
+// startProvider runs a provider, which registers at the server at, until the
+// returned function, or the end of the test, ends it in good order.
+func startProvider(t *testing.T, at *server, cmd *exec.Cmd) (stop func()) {
 	t.Helper()
 	cmd.Dir = t.TempDir()
 	in, err := cmd.StdinPipe()
@@ -55,7 +55,7 @@ func startProvider(t *testing.T, cmd *exec.Cmd) (stop func()) {
 	}
 	var log transcript
 	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
+	if err := start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	ready, ended := make(chan struct{}), make(chan struct{})
@@ -65,19 +65,23 @@ func startProvider(t *testing.T, cmd *exec.Cmd) (stop func()) {
 			if strings.HasPrefix(lines.Text(), "READY") {
 				close(ready)
 			}
+			fmt.Fprintln(&log, lines.Text())
 		}
-		io.Copy(io.Discard, out)
+		io.Copy(&log, out)
 		cmd.Wait()
 		close(ended)
 	}()
+	hung := func() string {
+		stacks := at.stacks() // first, while the provider still waits
+		hang(cmd, ended)
+		return fmt.Sprintf("%s\n%s", tail([]byte(log.String()), dumpSize), stacks)
+	}
 	stop = func() {
 		in.Close()
 		select {
 		case <-ended:
 		case <-time.After(patience):
-			cmd.Process.Kill()
-			<-ended
-			t.Errorf("the provider did not end")
+			t.Errorf("the provider did not end\n%s", hung())
 		}
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); <-ended })
@@ -86,20 +90,18 @@ func startProvider(t *testing.T, cmd *exec.Cmd) (stop func()) {
 	case <-ended:
 		t.Fatalf("the provider ended: %v\n%s", cmd.ProcessState, tail([]byte(log.String()), 4000))
 	case <-time.After(patience):
-		t.Fatalf("the provider is not ready\n%s", tail([]byte(log.String()), 4000))
+		t.Fatalf("the provider is not ready\n%s", hung())
 	}
 	return stop
 }
 
-// consume runs a consumer and checks who answered.
-func consume(t *testing.T, cmd *exec.Cmd, want string) {
+// consume runs a consumer, which looks at the server at, and checks who answered.
+func consume(t *testing.T, at *server, cmd *exec.Cmd, want string) {
 	t.Helper()
 	cmd.Dir = t.TempDir()
-	var log transcript
-	cmd.Stderr = &log
-	out, err := cmd.Output()
+	out, log, err := await(t, programLimit, cmd, at)
 	if err != nil || !strings.Contains(string(out), "SAID "+want) {
-		t.Errorf("%v, want %q in\n%s\n%s", err, want, tail(out, 1000), tail([]byte(log.String()), 4000))
+		t.Errorf("%v, want %q in\n%s\n%s", err, want, tail(out, 1000), tail(log, 4000))
 	}
 }
 
@@ -128,11 +130,11 @@ func TestDubbo(t *testing.T) {
 		conn := dialGo(t, p.at)
 		for _, provider := range languages {
 			port := freePort(t)
-			stop := startProvider(t, programs[provider.name]("provider", p.at.addr(), fmt.Sprint(port)))
+			stop := startProvider(t, p.at, programs[provider.name]("provider", p.at.addr(), fmt.Sprint(port)))
 			for _, consumer := range languages {
 				name := fmt.Sprintf("through the %s, provider in %s, consumer in %s", p.name, provider.name, consumer.name)
 				run(t, consumer.client, consumer.version, name, func(t *testing.T) {
-					consume(t, programs[consumer.name]("consumer", p.at.addr(), "paddock"), "Hello paddock, "+provider.answers)
+					consume(t, p.at, programs[consumer.name]("consumer", p.at.addr(), "paddock"), "Hello paddock, "+provider.answers)
 				})
 			}
 			if p.dns != "" {

@@ -3,7 +3,6 @@
 package interop
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -108,12 +107,10 @@ func apacheServer(t *testing.T) []string {
 }
 
 // runProgram runs a program that prints "PASS name" or "FAIL name: reason" per
-// case, and reports each as a test of its own.
-func runProgram(t *testing.T, client, version string, cmd *exec.Cmd) {
+// case, and reports each as a test of its own. The program works against s.
+func runProgram(t *testing.T, client, version string, s *server, cmd *exec.Cmd) {
 	t.Helper()
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	out, stderr, err := await(t, programLimit, cmd, s)
 	cases := 0
 	for line := range strings.Lines(string(out)) {
 		line = strings.TrimSpace(line)
@@ -127,7 +124,7 @@ func runProgram(t *testing.T, client, version string, cmd *exec.Cmd) {
 		}
 	}
 	if cases == 0 || err != nil {
-		t.Errorf("%s: %v\n%s\n%s", cmd.Args[0], err, tail(out, 2000), tail(stderr.Bytes(), 4000))
+		t.Errorf("%s: %v\n%s\n%s", cmd.Args[0], err, tail(out, 2000), tail(stderr, 4000))
 	}
 }
 
@@ -149,7 +146,7 @@ func TestApacheJavaClient(t *testing.T) {
 	for project, version := range map[string]string{"apache": apacheVersion, "zk34": "3.4.14"} {
 		t.Run(version, func(t *testing.T) {
 			s := startPeer(t)
-			runProgram(t, "Apache's Java client", version,
+			runProgram(t, "Apache's Java client", version, s,
 				java(t, project, append(onNewJava(t, project), "paddock.interop.ClientProgram", s.host())...))
 		})
 	}
@@ -158,5 +155,5 @@ func TestApacheJavaClient(t *testing.T) {
 func TestCurator(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	s := startPeer(t)
-	runProgram(t, "Curator", "5.9.0", java(t, "curator", "paddock.interop.CuratorProgram", s.addr()))
+	runProgram(t, "Curator", "5.9.0", s, java(t, "curator", "paddock.interop.CuratorProgram", s.addr()))
 }

@@ -3,16 +3,15 @@
 package interop
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 const kazooVersion = "2.11.0"
@@ -45,8 +44,8 @@ func virtualenv(t *testing.T) string {
 	if _, err := os.Stat(ready); err == nil {
 		return python
 	}
-	if out, err := exec.Command("python3", "-m", "venv", "--clear", dir).CombinedOutput(); err != nil {
-		missing(t, "python3 -m venv: %v\n%s", err, out)
+	if out, errs, err := await(t, toolLimit, exec.Command("python3", "-m", "venv", "--clear", dir)); err != nil {
+		missing(t, "python3 -m venv: %v\n%s%s", err, out, errs)
 	}
 	output(t, exec.Command(python, "-m", "pip", "install", "-q", "-r", requirements))
 	if err := os.WriteFile(ready, nil, 0o644); err != nil {
@@ -75,17 +74,15 @@ func TestKazooPublishedTests(t *testing.T) {
 		not = append(not, "not "+name)
 	}
 	report := filepath.Join(dir, "report.xml")
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, python, "-m", "pytest", "-q", "-p", "cluster", "-p", "no:cacheprovider",
+	cmd := exec.Command(python, "-m", "pytest", "-q", "-p", "cluster", "-p", "no:cacheprovider",
 		"--pyargs", "kazoo.tests", "-k", strings.Join(not, " and "), "--junitxml", report)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(),
-		"PYTHONPATH="+plugin, "PYTHONDONTWRITEBYTECODE=1", "ZOOKEEPER_VERSION="+apacheVersion,
+		"PYTHONPATH="+plugin, "TMPDIR="+dir, "PYTHONDONTWRITEBYTECODE=1", "ZOOKEEPER_VERSION="+apacheVersion,
 		"INTEROP_SERVER="+strings.Join(launch, "\t"), fmt.Sprintf("INTEROP_PORT=%d", freePort(t)))
-	out, err := cmd.CombinedOutput()
-	if ctx.Err() != nil {
-		t.Errorf("kazoo's tests did not end\n%s", tail(out, 4000))
+	out, _, err := await(t, suiteLimit, cmd)
+	if errors.Is(err, errHung) {
+		t.Errorf("the server of kazoo's tests:\n%s", launchedLogs(filepath.Join(dir, "*", "server.log")))
 	}
 	type testcase struct {
 		Class   string `xml:"classname,attr"`

@@ -4,7 +4,7 @@ package interop
 
 import (
 	"bytes"
-	"errors"
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -42,7 +42,9 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(dir)
 		if binary = os.Getenv("INTEROP_PADDOCK"); binary == "" && *peer == paddock {
 			binary = filepath.Join(dir, "paddock")
-			build := exec.Command("go", "build", "-o", binary, ".")
+			ctx, cancel := context.WithTimeout(context.Background(), toolLimit)
+			defer cancel()
+			build := exec.CommandContext(ctx, "go", "build", "-o", binary, ".")
 			build.Dir = filepath.Join("..", "..")
 			if out, err := build.CombinedOutput(); err != nil {
 				fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
@@ -157,21 +159,6 @@ func cacheDir(t *testing.T, elem ...string) string {
 		t.Fatal(err)
 	}
 	return dir
-}
-
-// output runs a command and returns what it printed on both streams; a
-// non-zero exit fails the test.
-func output(t *testing.T, cmd *exec.Cmd) string {
-	t.Helper()
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			t.Fatalf("%s: %v", cmd.Args[0], err)
-		}
-		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, tail(out, 8000))
-	}
-	return string(out)
 }
 
 // tail is the end of a long output, where the failure usually is.

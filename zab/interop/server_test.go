@@ -144,7 +144,7 @@ func (s *server) awaitServing(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("%s does not serve on %s\n%s", s.kind, s.addr(), s.log())
+	t.Fatalf("%s does not serve on %s\n%s", s.kind, s.addr(), s.stacks())
 }
 
 // kill ends the process as a crash would (kill -9) and waits for its end.
@@ -154,12 +154,14 @@ func (s *server) kill() {
 }
 
 // log is the end of what the server wrote.
-func (s *server) log() []byte {
+func (s *server) log() []byte { return s.logTail(4000) }
+
+func (s *server) logTail(n int) []byte {
 	b, err := os.ReadFile(filepath.Join(s.dir, "server.log"))
 	if err != nil {
 		return []byte(err.Error())
 	}
-	return tail(b, 4000)
+	return tail(b, n)
 }
 
 // fourLetterWord sends a word and returns the answer.

@@ -26,12 +26,11 @@ func TestApacheShell(t *testing.T) {
 			// The 3.9 shell reads its next line while the answer of the last may be on its
 			// way, but answers in order; it wants the whole script at once.
 			cmd.Stdin = strings.NewReader(string(script) + "\nquit\n")
-			var stdout, stderr strings.Builder
-			cmd.Stdout, cmd.Stderr = &stdout, &stderr
-			if err := cmd.Run(); err != nil {
-				t.Logf("the shell: %v\n%s", err, tail([]byte(stderr.String()), 3000))
+			stdout, stderr, err := await(t, programLimit, cmd, s)
+			if err != nil {
+				t.Logf("the shell: %v\n%s", err, tail(stderr, 3000))
 			}
-			got := normalizeShell(stdout.String() + "---- errors\n" + onlyMessages(stderr.String()))
+			got := normalizeShell(string(stdout) + "---- errors\n" + onlyMessages(string(stderr)))
 			golden := filepath.Join("testdata", "shell", version+".out")
 			if *update && *peer == apache {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {

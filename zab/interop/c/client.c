@@ -4,8 +4,10 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,11 +15,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <zookeeper/zookeeper.h>
 
-static const char *servers;
+static const char *servers, *running; /* the case */
 static char failure[512];
 
 static int fail(const char *format, ...)
@@ -43,11 +46,21 @@ struct events {
 	int taken;
 };
 
-static void events_init(struct events *e)
+/*
+ * Events are never freed: a case that fails leaves its handles open, and their
+ * threads go on to call watch.
+ */
+static struct events *events_new(void)
 {
-	memset(e, 0, sizeof *e);
+	struct events *e = calloc(1, sizeof *e);
+	pthread_condattr_t attr;
+	if (e == NULL)
+		abort();
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&e->mu, NULL);
-	pthread_cond_init(&e->more, NULL);
+	pthread_cond_init(&e->more, &attr);
+	return e;
 }
 
 static void watch(zhandle_t *zh, int type, int state, const char *path, void *ctx)
@@ -72,7 +85,7 @@ static int next(struct events *e)
 {
 	struct timespec until;
 	int i = -1;
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += 10;
 	pthread_mutex_lock(&e->mu);
 	while (e->taken == e->n)
@@ -98,9 +111,9 @@ static int next(struct events *e)
 	EQUAL((e)->state[i_], want); \
 } while (0)
 
-static zhandle_t *dial(struct events *e)
+static zhandle_t *dial(void)
 {
-	events_init(e);
+	struct events *e = events_new();
 	zhandle_t *zh = zookeeper_init(servers, watch, 10000, NULL, e, 0);
 	int i = zh ? next(e) : -1;
 	return i >= 0 && e->state[i] == ZOO_CONNECTED_STATE ? zh : NULL;
@@ -108,8 +121,7 @@ static zhandle_t *dial(struct events *e)
 
 static int tree(void)
 {
-	struct events ev;
-	zhandle_t *zh = dial(&ev);
+	zhandle_t *zh = dial();
 	CHECK(zh, "not connected");
 	char path[128], data[128];
 	int len = sizeof data;
@@ -154,32 +166,30 @@ static int tree(void)
 
 static int watches(void)
 {
-	struct events ea, eb, data, child;
-	zhandle_t *a = dial(&ea), *b = dial(&eb);
+	struct events *data = events_new(), *child = events_new();
+	zhandle_t *a = dial(), *b = dial();
 	char buf[16];
 	int len = sizeof buf;
 	struct Stat st;
 	struct String_vector names;
 	CHECK(a && b, "not connected");
-	events_init(&data);
-	events_init(&child);
-	EQUAL(zoo_wexists(a, "/cw", watch, &data, &st), ZNONODE);
+	EQUAL(zoo_wexists(a, "/cw", watch, data, &st), ZNONODE);
 	EQUAL(zoo_create(b, "/cw", "", 0, &ZOO_OPEN_ACL_UNSAFE, 0, NULL, 0), ZOK);
-	EVENT(&data, ZOO_CREATED_EVENT, "/cw");
-	EQUAL(zoo_wget(a, "/cw", watch, &data, buf, &len, &st), ZOK);
-	EQUAL(zoo_wget_children(a, "/cw", watch, &child, &names), ZOK);
+	EVENT(data, ZOO_CREATED_EVENT, "/cw");
+	EQUAL(zoo_wget(a, "/cw", watch, data, buf, &len, &st), ZOK);
+	EQUAL(zoo_wget_children(a, "/cw", watch, child, &names), ZOK);
 	deallocate_String_vector(&names);
 	EQUAL(zoo_set(b, "/cw", "x", 1, -1), ZOK);
-	EVENT(&data, ZOO_CHANGED_EVENT, "/cw");
+	EVENT(data, ZOO_CHANGED_EVENT, "/cw");
 	EQUAL(zoo_create(b, "/cw/1", "", 0, &ZOO_OPEN_ACL_UNSAFE, 0, NULL, 0), ZOK);
-	EVENT(&child, ZOO_CHILD_EVENT, "/cw");
+	EVENT(child, ZOO_CHILD_EVENT, "/cw");
 	EQUAL(zoo_delete(b, "/cw/1", -1), ZOK);
 	len = sizeof buf;
-	EQUAL(zoo_wget(a, "/cw", watch, &data, buf, &len, &st), ZOK);
-	EQUAL(zoo_remove_watches(a, "/cw", ZWATCHTYPE_DATA, watch, &data, 0), ZOK);
+	EQUAL(zoo_wget(a, "/cw", watch, data, buf, &len, &st), ZOK);
+	EQUAL(zoo_remove_watches(a, "/cw", ZWATCHTYPE_DATA, watch, data, 0), ZOK);
 	EQUAL(zoo_delete(b, "/cw", -1), ZOK);
 	EQUAL(zoo_exists(a, "/cw", 0, &st), ZNONODE); /* an event would have come before this answer */
-	EQUAL(data.n, data.taken);
+	EQUAL(data->n, data->taken);
 	zookeeper_close(a);
 	zookeeper_close(b);
 	return 1;
@@ -187,44 +197,66 @@ static int watches(void)
 
 static int ephemerals(void)
 {
-	struct events ea, eb, gone;
-	zhandle_t *a = dial(&ea), *b = dial(&eb);
+	struct events *gone = events_new();
+	zhandle_t *a = dial(), *b = dial();
 	struct Stat st;
 	CHECK(a && b, "not connected");
-	events_init(&gone);
 	EQUAL(zoo_create(b, "/ce", "", 0, &ZOO_OPEN_ACL_UNSAFE, ZOO_EPHEMERAL, NULL, 0), ZOK);
-	EQUAL(zoo_wexists(a, "/ce", watch, &gone, &st), ZOK);
+	EQUAL(zoo_wexists(a, "/ce", watch, gone, &st), ZOK);
 	EQUAL(st.ephemeralOwner, zoo_client_id(b)->client_id);
 	EQUAL(zoo_create(a, "/ce/x", "", 0, &ZOO_OPEN_ACL_UNSAFE, 0, NULL, 0), ZNOCHILDRENFOREPHEMERALS);
 	zookeeper_close(b);
-	EVENT(&gone, ZOO_DELETED_EVENT, "/ce");
+	EVENT(gone, ZOO_DELETED_EVENT, "/ce");
 	zookeeper_close(a);
 	return 1;
 }
 
+/*
+ * A process dies with its session open, another takes the session up. Two
+ * handles in one process would not do: each reconnects when the other has taken
+ * the session, and so takes it back.
+ */
 static int session(void)
 {
-	struct events ea, eb;
-	zhandle_t *a = dial(&ea);
+	struct events *ev;
+	zhandle_t *zh;
 	struct Stat st;
-	CHECK(a, "not connected");
-	EQUAL(zoo_create(a, "/cs", "", 0, &ZOO_OPEN_ACL_UNSAFE, ZOO_EPHEMERAL, NULL, 0), ZOK);
-	clientid_t id = *zoo_client_id(a);
-	events_init(&eb);
-	zhandle_t *b = zookeeper_init(servers, watch, 10000, &id, &eb, 0);
-	CHECK(b, "no handle");
-	STATE(&eb, ZOO_CONNECTED_STATE);
-	EQUAL(zoo_client_id(b)->client_id, id.client_id);
-	EQUAL(zoo_exists(b, "/cs", 0, &st), ZOK);
+	clientid_t id, wrong;
+	int ends[2];
+	CHECK(pipe(ends) == 0, "pipe: %s", strerror(errno));
+	pid_t first = fork();
+	CHECK(first >= 0, "fork: %s", strerror(errno));
+	if (first == 0) {
+		alarm(30); /* at the latest */
+		zh = dial();
+		if (zh && zoo_create(zh, "/cs", "", 0, &ZOO_OPEN_ACL_UNSAFE, ZOO_EPHEMERAL, NULL, 0) == ZOK &&
+		    write(ends[1], zoo_client_id(zh), sizeof id) == sizeof id)
+			pause();
+		_exit(1);
+	}
+	close(ends[1]);
+	ssize_t got = read(ends[0], &id, sizeof id);
+	close(ends[0]);
+	kill(first, SIGKILL);
+	waitpid(first, NULL, 0);
+	EQUAL(got, sizeof id);
+
+	wrong = id;
+	memset(wrong.passwd, 7, sizeof wrong.passwd);
+	ev = events_new();
+	zh = zookeeper_init(servers, watch, 10000, &wrong, ev, 0);
+	CHECK(zh, "no handle");
+	STATE(ev, ZOO_EXPIRED_SESSION_STATE);
+	zookeeper_close(zh);
+
+	ev = events_new();
+	zh = zookeeper_init(servers, watch, 10000, &id, ev, 0);
+	CHECK(zh, "no handle");
+	STATE(ev, ZOO_CONNECTED_STATE);
+	EQUAL(zoo_client_id(zh)->client_id, id.client_id);
+	EQUAL(zoo_exists(zh, "/cs", 0, &st), ZOK);
 	EQUAL(st.ephemeralOwner, id.client_id);
-	EQUAL(zookeeper_close(b), ZOK);
-	memset(id.passwd, 7, sizeof id.passwd);
-	events_init(&eb);
-	b = zookeeper_init(servers, watch, 10000, &id, &eb, 0);
-	CHECK(b, "no handle");
-	STATE(&eb, ZOO_EXPIRED_SESSION_STATE);
-	zookeeper_close(b);
-	zookeeper_close(a);
+	EQUAL(zookeeper_close(zh), ZOK);
 	return 1;
 }
 
@@ -243,13 +275,12 @@ static int wait_for(volatile int *rc)
 
 static int acl(void)
 {
-	struct events ea, eb;
-	zhandle_t *a = dial(&ea), *b = dial(&eb);
+	zhandle_t *a = dial(), *b = dial();
 	char buf[16];
 	int len = sizeof buf;
 	struct Stat st;
 	struct ACL_vector list;
-	volatile int rc = -9999;
+	static volatile int rc = -9999; /* a handle left open may still set it */
 	CHECK(a && b, "not connected");
 	EQUAL(zoo_add_auth(a, "digest", "ann:secret", 10, done, (void *)&rc), ZOK);
 	EQUAL(wait_for(&rc), ZOK);
@@ -273,8 +304,7 @@ static int acl(void)
 
 static int multi(void)
 {
-	struct events ev;
-	zhandle_t *zh = dial(&ev);
+	zhandle_t *zh = dial();
 	char path[64];
 	struct Stat st;
 	zoo_op_t ops[3];
@@ -320,8 +350,7 @@ static void on_create(int rc, const char *value, const void *ctx)
 
 static int pipeline(void)
 {
-	struct events ev;
-	zhandle_t *zh = dial(&ev);
+	zhandle_t *zh = dial();
 	char path[32], data[16];
 	CHECK(zh, "not connected");
 	EQUAL(zoo_create(zh, "/cp", "", 0, &ZOO_OPEN_ACL_UNSAFE, 0, NULL, 0), ZOK);
@@ -372,6 +401,16 @@ static int read_only_byte(void)
 	return 1;
 }
 
+/* Tells where a test that waits too long found the program. */
+static void on_quit(int sig)
+{
+	void *calls[32];
+	(void)sig;
+	if (write(2, "in the case ", 12) == 12 && write(2, running, strlen(running)) > 0 && write(2, "\n", 1) == 1)
+		backtrace_symbols_fd(calls, backtrace(calls, 32), 2);
+	_exit(3);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -391,8 +430,11 @@ int main(int argc, char **argv)
 	if (argc != 2)
 		return 2;
 	servers = argv[1];
+	running = "start";
+	signal(SIGQUIT, on_quit);
 	zoo_set_debug_level(0);
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		running = cases[i].name;
 		if (cases[i].run()) {
 			printf("PASS %s\n", cases[i].name);
 		} else {

@@ -5,6 +5,7 @@ started with the command in INTEROP_SERVER (words separated by tabs, to which
 the path of a zoo.cfg is added) on the port INTEROP_PORT.
 """
 
+import faulthandler
 import os
 import shutil
 import signal
@@ -22,6 +23,11 @@ for name in ("OpenSSL", "jks"):
 from kazoo.testing import harness  # noqa: E402
 
 PATIENCE = 30  # seconds
+
+# Who waits too long for the tests asks with SIGQUIT what they wait for. Pytest
+# is about to take standard error for itself.
+stderr = os.fdopen(os.dup(2), "w")
+faulthandler.register(signal.SIGQUIT, file=stderr)
 
 
 class Server:
