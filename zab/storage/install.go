@@ -22,7 +22,6 @@ func (s *Store) Install(f *znode.Frozen, lock sync.Locker, epoch zab.Epoch) erro
 	}
 	s.filesMu.Lock()
 	defer s.filesMu.Unlock()
-	s.batch, s.batchTxns = s.batch[:0], 0
 	if err := s.closeLog(); err != nil {
 		f.Discard(lock)
 		return err

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/paddockio/paddock/zab"
 )
@@ -20,7 +21,8 @@ const (
 	growChunk = 256 << 10
 )
 
-var zeros [growChunk]byte
+// zeros is what the log is filled with.
+var zeros = alignedBytes(growChunk)[:growChunk]
 
 // logWriter is the log that is being written.
 type logWriter struct {
@@ -45,24 +47,24 @@ func (s *Store) Append(payload []byte, zxid zab.Zxid) error {
 	if !zxid.Follows(s.lastAppended) {
 		return fmt.Errorf("append %v: does not follow %v", zxid, s.lastAppended)
 	}
-	if len(s.batch) == 0 {
+	if s.batchTxns == 0 {
 		s.batchFirst = zxid
 	}
-	s.batch = appendEntry(s.batch, payload)
+	s.batch = appendEntry(withRoom(s.batch, len(payload)+entryExtra+block), payload)
 	s.batchTxns++
 	s.lastAppended = zxid
 	return nil
 }
 
-// Sync makes everything appended safe: one write and one fdatasync, more only
-// for the first batch of a new log. An error is final: whether the batch is on
+// Sync makes everything appended safe: one write, and one fdatasync if that is not
+// part of the write; more only for the first batch of a new log. An error is final: whether the batch is on
 // disk is unknown, nothing of it may be acknowledged, and the store refuses all
 // further work (rule R2).
 func (s *Store) Sync() error {
 	if err := s.failed(); err != nil {
 		return err
 	}
-	if len(s.batch) == 0 {
+	if s.batchTxns == 0 {
 		return nil
 	}
 	start := time.Now()
@@ -72,9 +74,11 @@ func (s *Store) Sync() error {
 		}
 	}
 	l := s.log
-	end := l.off + int64(len(s.batch))
-	l.grow.reserve(end)
-	if _, err := l.f.WriteAt(s.batch, l.off); err != nil {
+	at := l.off - l.off%block
+	end := at + int64(len(s.batch))
+	blocks := s.batchBlocks()
+	l.grow.reserve(at + int64(len(blocks)))
+	if _, err := l.f.WriteAt(blocks, at); err != nil {
 		return s.fail(fmt.Errorf("write %s: %w", logName(l.first), err))
 	}
 	if !s.cfg.NoForceSync {
@@ -88,10 +92,7 @@ func (s *Store) Sync() error {
 	}
 	l.off = end
 	s.rollTxns += s.batchTxns
-	s.batch, s.batchTxns = s.batch[:0], 0
-	if cap(s.batch) > maxIdleBatch {
-		s.batch = nil
-	}
+	s.emptyBatch(s.batch[len(s.batch)-int(end%block):])
 	s.synced.Store(int64(s.lastAppended))
 	s.logEnd.Store(end)
 	if err := s.writeMark(); err != nil {
@@ -104,8 +105,50 @@ func (s *Store) Sync() error {
 	return nil
 }
 
+// block is the unit of the log's writes, which go past the page cache if they can
+// (see openDirect): a multiple of what disks and file systems ask for then.
+const block = 4096
+
+// batchBlocks returns the batch as whole blocks, the last one filled up with
+// zeros, as they lie there already. Without pre-allocation nothing is filled up.
+func (s *Store) batchBlocks() []byte {
+	n := len(s.batch)
+	if s.cfg.PreallocBytes <= 0 {
+		return s.batch
+	}
+	padded := s.batch[:n+(block-n%block)%block]
+	clear(padded[n:])
+	return padded
+}
+
+// emptyBatch begins a new batch with what the block at the end of the log holds
+// already.
+func (s *Store) emptyBatch(begun []byte) {
+	if cap(s.batch) > maxIdleBatch {
+		s.batch = nil
+	}
+	s.batch = append(withRoom(s.batch[:0], block), begun...)
+	s.batchTxns = 0
+}
+
 // maxIdleBatch bounds the buffer that is kept after an unusually large batch.
 const maxIdleBatch = 4 << 20
+
+// withRoom returns b with a capacity for n more bytes. Its memory begins where a
+// block could.
+func withRoom(b []byte, n int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
+	}
+	return append(alignedBytes(max(2*cap(b), len(b)+n)), b...)
+}
+
+// alignedBytes allocates memory that direct writes accept.
+func alignedBytes(size int) []byte {
+	b := make([]byte, size+block)
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (block - 1)
+	return b[skip : skip : skip+size]
+}
 
 // LastAppended returns the zxid of the last Append, or after Recover that of the
 // history. It is not safe before the next Sync. Only the goroutine of Append may
@@ -128,16 +171,15 @@ func (s *Store) createLog(zxid zab.Zxid) (err error) {
 		return err
 	}
 	size := int64(headerSize)
-	header := appendHeader(make([]byte, 0, headerSize), logMagic, 0)
 	if s.cfg.PreallocBytes > 0 {
 		size = min(firstPrealloc, s.cfg.PreallocBytes)
-		size = max(size, headerSize+int64(len(s.batch)))
+		size = max(size+(block-size%block)%block, int64(len(s.batchBlocks())))
 	}
 	for at := int64(headerSize); at < size && err == nil; at += growChunk {
 		_, err = f.WriteAt(zeros[:min(growChunk, size-at)], at)
 	}
 	if err == nil {
-		_, err = f.WriteAt(header, 0)
+		_, err = f.WriteAt(logHeader, 0)
 	}
 	if err == nil {
 		err = f.Sync()
@@ -145,12 +187,18 @@ func (s *Store) createLog(zxid zab.Zxid) (err error) {
 	if err == nil {
 		err = s.fs.SyncDir(s.logDir)
 	}
-	var g *grower
-	if err == nil {
-		g, err = newGrower(s.fs, name, size, s.cfg.PreallocBytes)
+	g := &grower{max: s.cfg.PreallocBytes}
+	g.end.Store(size)
+	if err == nil && g.max > 0 {
+		if g.f = s.openDirect(name); g.f == nil {
+			g.f, err = s.fs.OpenWrite(name)
+		} else if direct := s.openDirect(name); direct != nil {
+			err = f.Close()
+			f = direct
+		}
 	}
 	if err != nil {
-		return errors.Join(err, f.Close())
+		return errors.Join(err, g.close(), f.Close())
 	}
 	s.mu.Lock()
 	s.log = &logWriter{f: f, first: zxid, off: headerSize, grow: g}
@@ -164,6 +212,30 @@ func (s *Store) createLog(zxid zab.Zxid) (err error) {
 	return nil
 }
 
+// openDirect opens a log so that what is written is on the disk when WriteAt
+// returns, without a copy in the page cache and without a second system call. It
+// returns nil if that is not wanted, or if the file system cannot.
+func (s *Store) openDirect(name string) File {
+	fsys, ok := s.fs.(interface {
+		OpenDirect(name string) (File, error)
+	})
+	if !ok || s.cfg.NoForceSync {
+		return nil
+	}
+	f, err := fsys.OpenDirect(name)
+	if err != nil {
+		return nil
+	}
+	if _, err := f.ReadAt(alignedBytes(block)[:block], 0); err != nil {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// logHeader is what every log begins with.
+var logHeader = appendHeader(nil, logMagic, 0)
+
 // Roll ends the current log; the next Sync begins a new one. It syncs first, so
 // that only the newest log can ever have an unfinished end.
 func (s *Store) Roll() error {
@@ -173,7 +245,10 @@ func (s *Store) Roll() error {
 	return s.closeLog()
 }
 
+// closeLog ends the current log, if there is one; what was appended and not synced
+// is forgotten.
 func (s *Store) closeLog() error {
+	s.emptyBatch(logHeader)
 	s.rollTxns = 0
 	s.drawThresholds()
 	l := s.log
@@ -300,22 +375,11 @@ func (s *Store) keepUp() {
 // error must not be swallowed here.
 type grower struct {
 	max  int64
-	end  atomic.Int64 // entries may be written up to here without a lock
+	end  atomic.Int64 // entries may be written up to here without a lock; where a block ends
 	busy atomic.Bool
 
 	mu sync.Mutex // guards f and writes of zeros
 	f  File
-}
-
-func newGrower(fsys FS, name string, size, max int64) (*grower, error) {
-	g := &grower{max: max}
-	g.end.Store(size)
-	if max <= 0 {
-		return g, nil
-	}
-	f, err := fsys.OpenWrite(name)
-	g.f = f
-	return g, err
 }
 
 // ahead is how many zeros should lie in front: as much as has been written, so
@@ -349,11 +413,9 @@ func (g *grower) run(off *atomic.Int64) error {
 			return nil
 		}
 		f := g.f
-		// Aligned, so that no sector holds an entry's bytes and these.
-		n := growChunk - end%sector
-		_, werr := f.WriteAt(zeros[:n], end)
+		_, werr := f.WriteAt(zeros, end)
 		if werr == nil {
-			g.end.Store(end + n)
+			g.end.Store(end + growChunk)
 		}
 		g.mu.Unlock()
 		if werr != nil {

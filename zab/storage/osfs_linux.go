@@ -28,3 +28,19 @@ func (f osFile) WriteBack(off, n int64) error {
 	}
 	return os.NewSyscallError("sync_file_range", err)
 }
+
+// OpenDirect implements an optional method of FS: the file is opened past the
+// page cache, and what is written to it is safe when WriteAt returns. Offset,
+// length and memory must be multiples of what the file system asks for.
+func (OSFS) OpenDirect(name string) (File, error) {
+	f, err := open(name, os.O_RDWR|syscall.O_DIRECT|syscall.O_DSYNC)
+	if err != nil {
+		return nil, err
+	}
+	return directFile{f}, nil
+}
+
+type directFile struct{ File }
+
+// Datasync has nothing to do.
+func (directFile) Datasync() error { return nil }

@@ -107,7 +107,6 @@ func (s *Store) Recover() (*znode.Tree, error) {
 	}
 	s.filesMu.Lock()
 	defer s.filesMu.Unlock()
-	s.batch, s.batchTxns = s.batch[:0], 0
 	if err := s.closeLog(); err != nil {
 		return nil, err
 	}

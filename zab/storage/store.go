@@ -149,7 +149,7 @@ type Store struct {
 	failure atomic.Pointer[error]
 
 	// Of the goroutine that appends.
-	batch        []byte
+	batch        []byte // in whole blocks: begins with what the log's last block holds already
 	batchFirst   zab.Zxid
 	batchTxns    int64
 	lastAppended zab.Zxid
