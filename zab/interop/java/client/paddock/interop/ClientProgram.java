@@ -281,8 +281,8 @@ public final class ClientProgram {
     }
 
     /**
-     * Takes a session up with a second client. The first comes back at some moment within a second,
-     * and takes the session back: false when that was before the second had closed it.
+     * Takes a session up with a second client. The first comes back a second or two later, and
+     * takes the session back: false when that was before the second had closed it.
      */
     private static boolean tookOver(String path) throws Exception {
         Events first = new Events();
