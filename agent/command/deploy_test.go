@@ -73,7 +73,7 @@ func TestTheSampleZooCfgIsRead(t *testing.T) {
 	// The commented lines are meant to be used.
 	all := regexp.MustCompile(`(?m)^#(\w+[\w.]*=)`).ReplaceAll(text, []byte("$1"))
 	z, err = config.ParseZooCfg("zoo.cfg", all)
-	if err != nil || len(z.Ensemble.Servers) != 3 {
+	if err != nil || len(z.Ensemble.Members) != 3 {
 		t.Errorf("with the ensemble: %+v, %v", z.Ensemble, err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/paddockio/paddock/agent/api"
 	"github.com/paddockio/paddock/agent/config"
+	"github.com/paddockio/paddock/zab"
 )
 
 func (p Program) serverCommand() *cobra.Command {
@@ -431,7 +432,7 @@ func (z *zkServer) clientAddr(zoo *config.ZooCfg) (host string, port int) {
 	if zoo.DynamicConfigFile != "" {
 		z.out("Client port not found in static config file. Looking in dynamic config file.\n")
 	}
-	s, _ := zoo.Ensemble.Server(zoo.MyID)
+	s, _ := zoo.Ensemble.Member(zab.ServerID(zoo.MyID))
 	host, text, err := net.SplitHostPort(s.ClientAddr)
 	if err == nil {
 		port, err = strconv.Atoi(text)

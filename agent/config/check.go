@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -87,6 +88,11 @@ func splitAddr(addr string) (host string, port int, err error) {
 		return "", 0, fmt.Errorf("wants an address such as 127.0.0.1:2181, got %q", addr)
 	}
 	return host, port, nil
+}
+
+func parsePort(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return int(n), err
 }
 
 const maxInt = 1<<31 - 1
@@ -196,7 +202,7 @@ func (v *validation) servers(z Zab) {
 		}
 		v.fail(key, "%s", f.Msg)
 	}
-	if err != nil || len(e.Servers) == 0 {
+	if err != nil || len(e.Members) == 0 {
 		v.require("zab.role", z.Role != RoleObserver || len(z.Servers) > 0 || z.ZooCfg != "",
 			"an observer needs zab.servers: somebody must have a vote")
 		return
@@ -205,11 +211,11 @@ func (v *validation) servers(z Zab) {
 		v.fail("zab.servers", "role client has no server: use zab.connect")
 		return
 	}
-	id := int(z.Server.ID)
+	id := z.Server.ID
 	if id == 0 {
 		return // myid of the data directory decides, when the server starts
 	}
-	s, ok := e.Server(id)
+	s, ok := e.Member(id)
 	switch {
 	case !ok:
 		v.require("zab.id", z.Role == RoleObserver, "server %d is not in zab.servers", id)

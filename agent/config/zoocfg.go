@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/paddockio/paddock/registry/nameserver"
+	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/storage"
 )
 
@@ -35,7 +36,7 @@ type ZooCfg struct {
 	// DynamicConfigFile holds the list of servers if it is not "".
 	DynamicConfigFile string
 	// Ensemble is empty for a server alone.
-	Ensemble Ensemble
+	Ensemble zab.Ensemble
 	// MyID is the number in the file myid, 0 if there is none.
 	MyID int
 	// Properties are the keys that Apache passes through as system properties,
@@ -293,11 +294,11 @@ func ParseZooCfg(file string, data []byte) (*ZooCfg, error) {
 		dynamic = dynamic || p.key == "dynamicConfigFile"
 	}
 	for _, p := range props {
-		if line, twice := seen[p.key]; twice && !isEnsembleKey(p.key) {
+		if line, twice := seen[p.key]; twice && !zab.IsEnsembleKey(p.key) {
 			z.warn(p, "was already set in line %d; the last one counts", line)
 		}
 		seen[p.key] = p.line
-		if dynamic && isEnsembleKey(p.key) {
+		if dynamic && zab.IsEnsembleKey(p.key) {
 			z.fail(p, "must stand in the dynamic file, since dynamicConfigFile is set")
 			continue
 		}
@@ -345,8 +346,8 @@ func (z *ZooCfg) take(p property) {
 	}
 	var err error
 	switch {
-	case isEnsembleKey(p.key):
-		err = z.Ensemble.add(p.key, p.value)
+	case zab.IsEnsembleKey(p.key):
+		err = z.Ensemble.Set(p.key, p.value)
 	case p.key == "dataDir":
 		z.DataDir = p.value
 	case p.key == "dataLogDir":
@@ -483,16 +484,16 @@ func (z *ZooCfg) finishAdmin(seen map[string]int) {
 }
 
 func (z *ZooCfg) finishEnsemble(seen map[string]int) {
-	if len(z.Ensemble.Servers)+len(z.Ensemble.Groups)+len(z.Ensemble.Weights) == 0 {
+	if len(z.Ensemble.Members)+len(z.Ensemble.Groups)+len(z.Ensemble.Weights) == 0 {
 		return
 	}
 	first := property{}
 	for k, line := range seen {
-		if isEnsembleKey(k) && (first.line == 0 || line < first.line) {
+		if zab.IsEnsembleKey(k) && (first.line == 0 || line < first.line) {
 			first = property{key: k, line: line}
 		}
 	}
-	if err := z.Ensemble.check(); err != nil {
+	if err := z.Ensemble.Check(); err != nil {
 		z.fail(first, "%v", err)
 	}
 	z.set("zab.servers", z.Ensemble.Lines(), first)
@@ -501,10 +502,10 @@ func (z *ZooCfg) finishEnsemble(seen map[string]int) {
 // Quorum reports whether servers are listed that must agree; otherwise this one
 // is standalone.
 func (z *ZooCfg) Quorum() bool {
-	if len(z.Ensemble.Servers) == 0 {
+	if len(z.Ensemble.Members) == 0 {
 		return false
 	}
-	return z.neverAlone || z.Ensemble.Voters() > 1 || len(z.Ensemble.Servers) > 1
+	return z.neverAlone || len(z.Ensemble.Voters()) > 1 || len(z.Ensemble.Members) > 1
 }
 
 // ReadZooCfg reads a zoo.cfg, the dynamic file it names, and myid. The error is
@@ -545,8 +546,8 @@ func (z *ZooCfg) readDynamic() {
 	for _, p := range props {
 		seen[p.key] = p.line
 		switch {
-		case isEnsembleKey(p.key):
-			if err := z.Ensemble.add(p.key, p.value); err != nil {
+		case zab.IsEnsembleKey(p.key):
+			if err := z.Ensemble.Set(p.key, p.value); err != nil {
 				z.fail(p, "%v", err)
 			}
 		case p.key == "version" && z.Ensemble.Version == 0:
@@ -594,10 +595,10 @@ func (z *ZooCfg) readMyID() {
 	z.MyID = id
 	z.set("zab.id", id, property{})
 	z.from["zab.id"] = position{file, 1, "myid"}
-	if len(z.Ensemble.Servers) == 0 {
+	if len(z.Ensemble.Members) == 0 {
 		return
 	}
-	s, ok := z.Ensemble.Server(id)
+	s, ok := z.Ensemble.Member(zab.ServerID(id))
 	if !ok {
 		z.errs = append(z.errs, &Error{file, 1, "myid", fmt.Sprintf("server %d is not listed in %s", id, z.File)})
 		return
