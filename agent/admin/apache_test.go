@@ -165,6 +165,9 @@ var noise = []struct {
 	{regexp.MustCompile(`(?m)^(Received|Sent|Connections): \d+`), "$1: N"},
 	{regexp.MustCompile(`(?m)^80: \d+$`), "80: DIGEST"},
 	{regexp.MustCompile(`Connections Sets \(\d+\)/\(\d+\):\n(?:.*\n)*`), "Connections Sets (N)/(N):\nN\n"},
+	// An answer has arrived a moment before its writer is back from the write.
+	{regexp.MustCompile(`ADDRESS\[5\]\(queued=0,`), "ADDRESS[1](queued=0,"},
+	{regexp.MustCompile(`interest_ops" : 5`), `interest_ops" : 1`},
 	// The connection that asks, or asked before and is not closed yet: Apache counts
 	// its word as a packet and shows it as closing.
 	{regexp.MustCompile(`(?m)^ /ADDRESS\[[01]\]\(queued=0,recved=N,sent=N\)\n`), ""},
