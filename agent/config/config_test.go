@@ -249,6 +249,12 @@ func TestDevNeedsNoFileAndNoDataDirectory(t *testing.T) {
 }
 
 func TestUnknownVariablesAreWarnings(t *testing.T) {
+	for _, v := range os.Environ() { // what the test itself was started with
+		if name, value, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PADDOCK_") {
+			t.Setenv(name, value) // restores it
+			os.Unsetenv(name)
+		}
+	}
 	t.Setenv("PADDOCK_SERVICE_HOST", "10.0.0.1") // as Kubernetes sets it
 	t.Setenv("PADDOCK_HTTP", "http://x")         // read by the commands
 	c, err := Load(Options{})
