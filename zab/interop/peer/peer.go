@@ -3,6 +3,7 @@
 package peer
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"net"
@@ -118,30 +119,72 @@ func allExist(jars string) bool {
 	return true
 }
 
+// Debian returns the class path of the server of Debian's package
+// libzookeeper-java, which apt installs if the tests run as root.
+func Debian(t testing.TB) string {
+	t.Helper()
+	const jar = "/usr/share/java/zookeeper.jar"
+	// The jar names most of what it needs; the AdminServer and logs need more.
+	const classpath = jar + ":/usr/share/java/servlet-api.jar:/usr/share/java/slf4j-simple.jar"
+	fetched.Lock()
+	defer fetched.Unlock()
+	if _, err := os.Stat(jar); err == nil {
+		return classpath
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil || os.Getuid() != 0 {
+		Missing(t, "Debian's libzookeeper-java is not installed, and only root can install it")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	_ = exec.CommandContext(ctx, "apt-get", "update").Run() // an old list may do
+	install := exec.CommandContext(ctx, "apt-get", "install", "-y", "--no-install-recommends", "libzookeeper-java")
+	install.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if out, err := install.CombinedOutput(); err != nil {
+		Missing(t, "apt-get install libzookeeper-java: %v\n%s", err, out[max(0, len(out)-1000):])
+	}
+	return classpath
+}
+
 // Java is a command that runs a class of Apache's, set up for a short life.
 func Java(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
+	return javaWith(Apache(t), args...)
+}
+
+func javaWith(classpath string, args ...string) *exec.Cmd {
 	return exec.Command("java", append([]string{
-		"-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", Apache(t),
+		"-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", classpath,
 	}, args...)...)
 }
 
-var ports atomic.Int32
+// A portRange hands out the free ports of 127.0.0.1 from base on, 1000 of them.
+type portRange struct {
+	base int
+	last atomic.Int32
+}
+
+var (
+	single   = portRange{base: 27000}
+	ensemble = portRange{base: 28000}
+)
 
 // Port returns a free port of 127.0.0.1, from 27000 to 27999.
 func Port(t testing.TB) int {
 	t.Helper()
-	if ports.Load() == 0 {
-		// Test binaries of several packages may run at the same time.
-		ports.CompareAndSwap(0, int32(os.Getpid()%10*100)+1)
-	}
+	return single.next(t)
+}
+
+func (r *portRange) next(t testing.TB) int {
+	t.Helper()
+	// Test binaries of several packages may run at the same time.
+	r.last.CompareAndSwap(0, int32(os.Getpid()%10*100)+1)
 	for range 1000 {
-		port := 27000 + int(ports.Add(1)%1000)
+		port := r.base + int(r.last.Add(1)%1000)
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			l.Close()
 			return port
 		}
 	}
-	t.Fatal("no free port from 27000 to 27999")
+	t.Fatalf("no free port from %d to %d", r.base, r.base+999)
 	return 0
 }

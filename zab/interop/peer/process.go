@@ -98,7 +98,8 @@ func (p *Process) Tail() string {
 // The kinds of server.
 const (
 	KindPaddock = "paddock"
-	KindApache  = "apache"
+	KindApache  = "apache"     // the version that pom.xml names
+	KindDebian  = "apache-3.8" // Debian's package
 )
 
 // Super is the password of the super user of every server here.
@@ -112,11 +113,13 @@ type Server struct {
 	*Process
 	Kind    string
 	Dir     string // holds zoo.cfg, data and server.log
+	Host    string // address
 	Port    int
 	Admin   int           // port of the AdminServer
 	Started time.Duration // what the last start took until the server served
 
-	java []string // more arguments of Apache's JVM
+	java  []string // more arguments of Apache's JVM
+	netns string   // network namespace that it runs in; "" is the test's
 }
 
 // Start runs a server of a kind over dir/data and waits until it serves. TTL
@@ -125,16 +128,25 @@ type Server struct {
 // lines of zoo.cfg; those that begin with "-D" go to Apache's JVM.
 func Start(t testing.TB, kind, dir string, settings ...string) *Server {
 	t.Helper()
-	s := &Server{Kind: kind, Dir: dir, Port: Port(t), Admin: Port(t)}
+	s := &Server{Kind: kind, Dir: dir, Host: "127.0.0.1", Port: Port(t), Admin: Port(t)}
+	s.configure(t, settings)
+	s.Restart(t)
+	return s
+}
+
+// configure writes zoo.cfg and makes the data directory.
+func (s *Server) configure(t testing.TB, settings []string) {
+	t.Helper()
 	cfg := map[string]string{
-		"dataDir": s.Data(), "clientPort": fmt.Sprint(s.Port), "clientPortAddress": "127.0.0.1",
+		"dataDir": s.Data(), "clientPort": fmt.Sprint(s.Port), "clientPortAddress": s.Host,
 		"tickTime": "500", "maxClientCnxns": "0", "maxSessionTimeout": "120000",
-		"admin.serverPort": fmt.Sprint(s.Admin), "admin.serverAddress": "127.0.0.1",
+		"admin.serverPort": fmt.Sprint(s.Admin), "admin.serverAddress": s.Host,
 		"4lw.commands.whitelist": "*", "extendedTypesEnabled": "true",
 		"znode.container.checkIntervalMs":          "500",
 		"DigestAuthenticationProvider.superDigest": superDigest,
 		"preAllocSize": "256",
 	}
+	s.java = nil
 	for _, line := range settings {
 		if strings.HasPrefix(line, "-D") {
 			s.java = append(s.java, line)
@@ -153,8 +165,6 @@ func Start(t testing.TB, kind, dir string, settings ...string) *Server {
 	if err := os.WriteFile(s.ZooCfg(), []byte(text.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.Restart(t)
-	return s
 }
 
 // Data is the data directory.
@@ -164,7 +174,7 @@ func (s *Server) Data() string { return filepath.Join(s.Dir, "data") }
 func (s *Server) ZooCfg() string { return filepath.Join(s.Dir, "zoo.cfg") }
 
 // Addr is the client address.
-func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
+func (s *Server) Addr() string { return fmt.Sprintf("%s:%d", s.Host, s.Port) }
 
 // Restart runs the server again, after its end, and waits until it serves.
 func (s *Server) Restart(t testing.TB) {
@@ -204,13 +214,20 @@ func (s *Server) RestartFor(t testing.TB, d time.Duration) {
 
 func (s *Server) launch(t testing.TB) {
 	t.Helper()
+	// Of the settings, these are read before or without zoo.cfg.
+	args := append([]string{"-Dznode.container.checkIntervalMs=500"}, s.java...)
+	args = append(args, "org.apache.zookeeper.server.quorum.QuorumPeerMain", s.ZooCfg())
 	var cmd *exec.Cmd
-	if s.Kind == KindApache {
-		// Of the settings, these are read before or without zoo.cfg.
-		args := append([]string{"-Dznode.container.checkIntervalMs=500"}, s.java...)
-		cmd = Java(t, append(args, "org.apache.zookeeper.server.quorum.QuorumPeerMain", s.ZooCfg())...)
-	} else {
+	switch s.Kind {
+	case KindApache:
+		cmd = Java(t, args...)
+	case KindDebian:
+		cmd = javaWith(Debian(t), args...)
+	default:
 		cmd = exec.Command(Paddock(), "server", "start-foreground", s.ZooCfg())
+	}
+	if s.netns != "" {
+		cmd = exec.Command("ip", append([]string{"netns", "exec", s.netns, cmd.Path}, cmd.Args[1:]...)...)
 	}
 	cmd.Dir = s.Dir
 	s.Process = Run(t, cmd, filepath.Join(s.Dir, "server.log"))
