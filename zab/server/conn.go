@@ -60,6 +60,10 @@ type conn struct {
 	stats       connStats
 	decoder     wire.Decoder // of the read that is being answered; here it costs no allocation
 
+	// Owned by who has set writing.
+	onWritable func(fd uintptr) bool // writeRaw
+	toWrite    []byte                // what it has left
+
 	published    atomic.Pointer[sessionState] // sess, for who only looks
 	dirty        bool                         // owned by the driver: listed in Server.dirty
 	room         chan struct{}                // one token: queue or out became shorter while serve waits
@@ -125,7 +129,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 		c.remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	}
 	c.remote = netip.AddrPortFrom(c.remote.Addr().Unmap(), c.remote.Port())
-	c.onReadable = c.readRaw
+	c.onReadable, c.onWritable = c.readRaw, c.writeRaw
 	c.ids.Store(&[]wire.ID{znode.IPID(c.remote.Addr())})
 	return c
 }

@@ -279,13 +279,30 @@ func (s *Server) apply(committed []zab.Proposal) {
 			s.differsAt = 0
 		}
 		committed = committed[n:]
-		for i, c := range s.dirty {
-			c.dirty = false // only the driver looks at it
-			go c.flush()
-			s.dirty[i] = nil
-		}
-		s.dirty = s.dirty[:0]
+		s.flushDirty()
 	}
+}
+
+// flushSelf is to how many connections the driver writes itself.
+const flushSelf = 16
+
+// flushDirty writes what was made for the clients. With little to do the driver
+// does that itself: to start a goroutine for each costs about as much again. It
+// does not while requests wait, which could go into the next sync meanwhile.
+func (s *Server) flushDirty() {
+	s.inMu.Lock()
+	self := len(s.inbox) == 0 && len(s.dirty) <= flushSelf
+	s.inMu.Unlock()
+	for _, c := range s.dirty {
+		c.dirty = false // only the driver looks at it
+		if self {
+			c.tryFlush()
+		} else {
+			go c.flush()
+		}
+	}
+	clear(s.dirty)
+	s.dirty = s.dirty[:0]
 }
 
 // answerTakeOvers answers connections whose session has nothing under way from

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/binary"
 	"sync"
+	"syscall"
 
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/wire"
@@ -70,6 +71,11 @@ func (c *conn) flush() {
 		return
 	}
 	c.writing = true
+	c.flushLocked()
+}
+
+// flushLocked is flush for who has set writing. It unlocks c.mu.
+func (c *conn) flushLocked() {
 	for len(c.out) > 0 && !c.closed {
 		buf, packets := c.out, c.unsent
 		c.out, c.unsent = nil, 0
@@ -93,6 +99,52 @@ func (c *conn) flush() {
 	if last {
 		c.kill()
 	}
+}
+
+// tryFlush writes out if the socket takes it at once, and leaves what is left, and
+// whatever is not the common case, to a goroutine: it never blocks.
+func (c *conn) tryFlush() {
+	c.mu.Lock()
+	special := c.raw == nil || c.closed || c.ending || c.lastWord || c.roomAt >= 0
+	if c.writing || special || len(c.out) > writeChunk {
+		c.mu.Unlock()
+		go c.flush()
+		return
+	}
+	c.writing = true
+	buf, packets := c.out, c.unsent
+	c.out, c.unsent = nil, 0
+	c.mu.Unlock()
+	c.toWrite = buf
+	_ = c.raw.Write(c.onWritable) // what failed is left, and fails again below
+	rest := c.toWrite
+	c.toWrite = nil
+	c.srv.stats.BytesOut.Add(int64(len(buf)))
+	c.srv.stats.Sent.Add(packets)
+	c.mu.Lock()
+	if len(rest) == 0 && len(c.out) == 0 && !c.closed && !c.ending && !c.lastWord {
+		c.writing = false
+		c.mu.Unlock()
+		putOut(buf)
+		return
+	}
+	c.mu.Unlock()
+	go func() {
+		if err := c.writeAll(rest); err != nil {
+			c.kill()
+		}
+		putOut(buf)
+		c.mu.Lock()
+		c.flushLocked()
+	}()
+}
+
+// writeRaw writes once what it can of toWrite.
+func (c *conn) writeRaw(fd uintptr) bool {
+	if n, err := syscall.Write(int(fd), c.toWrite); err == nil {
+		c.toWrite = c.toWrite[n:]
+	}
+	return true
 }
 
 // writeChunk is what a client must take within StallTimeout, and within the
