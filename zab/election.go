@@ -15,10 +15,10 @@ const (
 	minInterval Millis = 200
 	maxInterval Millis = 2000
 
-	// shunTime is how long a server that was elected and could not be reached gets
-	// no vote from this one: longer than a few elections, much shorter than a
-	// failure that an operator has to look at.
-	shunTime Millis = 10_000
+	// shunTime is how long a server that was elected and could not be joined gets
+	// no vote from this one: longer than an election of all that shun it, short
+	// enough to wait for if only some do.
+	shunTime Millis = 3000
 )
 
 // never is a deadline that does not come.
@@ -84,7 +84,9 @@ type elector struct {
 	last ballot // the latest
 
 	// gone: it was heard to look for another leader since this server leads.
-	gone    bool
+	gone bool
+	// down: its connection has ended. A vote that it may have sent is not awaited.
+	down    bool
 	counted bool // for isCounted
 	shunned bool // until shunEnd
 	shunEnd Millis
@@ -117,7 +119,6 @@ func (e *election) start(now Millis, own Vote, lost bool, committed, lastSeen *E
 	for i := range e.electors {
 		v := &e.electors[i]
 		v.out, v.gone = ballot{}, false
-		v.shunned = v.shunned && now < v.shunEnd
 	}
 	e.enter(e.round + 1)
 	e.sendAll(now)
@@ -232,8 +233,21 @@ func (e *election) tick(now Millis) {
 
 // peerUp says that a connection to a server was opened: it hears the vote at once.
 func (e *election) peerUp(id ServerID) {
-	if e.elector(id) != nil && id != e.id {
+	if v := e.elector(id); v != nil && id != e.id {
+		v.down = false
 		e.send(id)
+	}
+}
+
+// peerDown says that a connection that was open has ended and no other was opened
+// since. The final wait is for votes under way, and none is under way from there:
+// so when a leader crashes and all others agree, they need not wait.
+func (e *election) peerDown(now Millis, id ServerID) {
+	if v := e.elector(id); v != nil && id != e.id {
+		v.down = true
+		if e.role == Looking {
+			e.count(now)
+		}
 	}
 }
 
@@ -256,7 +270,7 @@ func (e *election) step(now Millis, n *Notification) {
 		v.refused++
 		return
 	}
-	v.last = b
+	v.last, v.down = b, false
 	if e.role != Looking {
 		e.observe(v, b)
 		if n.State == Looking {
@@ -292,11 +306,11 @@ func (e *election) stepLooking(now Millis, v *elector, b ballot) {
 	switch {
 	case b.round > e.round:
 		e.enter(b.round)
-		if e.prefers(b.vote) {
+		if e.prefers(now, b.vote) {
 			e.setVote(b.vote)
 		}
 		e.sendAll(now)
-	case e.prefers(b.vote):
+	case e.prefers(now, b.vote):
 		e.setVote(b.vote)
 		e.sendAll(now)
 	}
@@ -371,8 +385,8 @@ func (e *election) setVote(v Vote) {
 }
 
 // prefers reports whether a vote is better than the one this server has.
-func (e *election) prefers(v Vote) bool {
-	if l := e.elector(v.Leader); l.shunned || e.weight(v.Leader) == 0 {
+func (e *election) prefers(now Millis, v Vote) bool {
+	if l := e.elector(v.Leader); l.shunned && now < l.shunEnd || e.weight(v.Leader) == 0 {
 		return false
 	}
 	return !e.hasVote || v.Beats(e.vote)
@@ -392,7 +406,7 @@ func (e *election) count(now Millis) {
 	switch {
 	case !e.hasVote || !e.quorum(same):
 		e.final = false
-	case !slices.ContainsFunc(e.electors, func(v elector) bool { return !v.counted }):
+	case !slices.ContainsFunc(e.electors, func(v elector) bool { return !v.counted && !v.down }):
 		e.decide(e.vote) // nobody is left who could bring a better one
 	case !e.final:
 		e.final, e.finalAt = true, now+finalWait

@@ -32,8 +32,8 @@ func TestServerLines(t *testing.T) {
 	}
 }
 
-// list returns an ensemble of lines separated by blanks.
-func list(t testing.TB, lines string) *Ensemble {
+// ensembleOf returns an ensemble of lines separated by blanks.
+func ensembleOf(t testing.TB, lines string) *Ensemble {
 	t.Helper()
 	e, err := ParseEnsemble(strings.ReplaceAll(lines, " ", "\n"))
 	if err != nil {
@@ -42,8 +42,8 @@ func list(t testing.TB, lines string) *Ensemble {
 	return e
 }
 
-// voters returns an ensemble of servers 1 to n.
-func voters(n int) *Ensemble {
+// votersUpTo returns an ensemble of servers 1 to n.
+func votersUpTo(n int) *Ensemble {
 	e := &Ensemble{}
 	for id := 1; id <= n; id++ {
 		e.Members = append(e.Members, Member{ID: ServerID(id), Addrs: []MemberAddr{{fmt.Sprintf("h%d", id), 2888, 3888}}})
@@ -63,7 +63,7 @@ func TestTextIsApaches(t *testing.T) {
 		{"server.1=a:1:2 server.2=b:1:2 server.3=c:1:2:observer group.1=2:1 weight.2=0",
 			"server.1=a:1:2:participant server.2=b:1:2:participant server.3=c:1:2:observer group.1=1:2 weight.1=1 weight.2=0 version=0"},
 	} {
-		if got := list(t, tc.in).String(); got != strings.ReplaceAll(tc.want, " ", "\n") {
+		if got := ensembleOf(t, tc.in).String(); got != strings.ReplaceAll(tc.want, " ", "\n") {
 			t.Errorf("%q: got\n%s\nwant\n%s", tc.in, got, tc.want)
 		}
 	}
@@ -151,11 +151,11 @@ func TestQuorums(t *testing.T) {
 		for _, id := range tc.acks {
 			acked[id] = true
 		}
-		if got := list(t, tc.lines).IsQuorum(func(id ServerID) bool { return acked[id] }); got != tc.want {
+		if got := ensembleOf(t, tc.lines).IsQuorum(func(id ServerID) bool { return acked[id] }); got != tc.want {
 			t.Errorf("%s: %v is a quorum: %v, want %v", tc.lines, tc.acks, got, tc.want)
 		}
 	}
-	if n := testing.AllocsPerRun(10, func() { voters(0).IsQuorum(nil) }); n > 1 {
+	if n := testing.AllocsPerRun(10, func() { votersUpTo(0).IsQuorum(nil) }); n > 1 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -187,7 +187,7 @@ func TestReconfig(t *testing.T) {
 		{from: three, members: "server.1=a:1:2\ntickTime=3", want: "!"},
 		{from: grouped, joining: "server.4=d:1:2;3", want: "!"},
 	} {
-		e := list(t, tc.from)
+		e := ensembleOf(t, tc.from)
 		before := e.String()
 		next, err := e.Apply(tc.joining, tc.leaving, tc.members, true)
 		switch {
@@ -195,35 +195,35 @@ func TestReconfig(t *testing.T) {
 			if err == nil || errors.Is(err, ErrNotNumber) != (tc.want == "!!") {
 				t.Errorf("%+v: got %q, %v", tc, next, err)
 			}
-		case err != nil || !next.Equal(list(t, tc.want)):
+		case err != nil || !next.Equal(ensembleOf(t, tc.want)):
 			t.Errorf("%+v: got %q, %v", tc, next, err)
 		}
 		if e.String() != before {
 			t.Errorf("%+v changed the list", tc)
 		}
 	}
-	if _, err := list(t, three).Apply("", "1,2", "", false); err != nil {
+	if _, err := ensembleOf(t, three).Apply("", "1,2", "", false); err != nil {
 		t.Errorf("one voter left, without standaloneEnabled: %v", err)
 	}
-	if _, err := list(t, three).Apply("", "1,2,3", "", false); err == nil {
+	if _, err := ensembleOf(t, three).Apply("", "1,2,3", "", false); err == nil {
 		t.Error("no voter left: no error")
 	}
 	// ZooKeeper looks for the same address twice only where it is one for all hosts.
 	local := "server.1=127.0.0.1:1:2;21811 server.2=127.0.0.1:3:4;21812"
-	if _, err := list(t, local).Apply("server.3=127.0.0.1:5:6;21811", "", "", true); err != nil {
+	if _, err := ensembleOf(t, local).Apply("server.3=127.0.0.1:5:6;21811", "", "", true); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestDifferencesOfLists(t *testing.T) {
-	e := list(t, "server.1=a:1:2 server.2=b:1:2 server.3=0.0.0.0:1:2 version=1")
+	e := ensembleOf(t, "server.1=a:1:2 server.2=b:1:2 server.3=0.0.0.0:1:2 version=1")
 	for _, tc := range []struct{ other, want string }{
 		{"server.1=a:1:2 server.2=b:1:2 server.3=0.0.0.0:1:2 version=2", ""},
 		{"server.1=0.0.0.0:1:2 server.2=B:1:2 server.3=c:1:2", ""}, // each has a wildcard in its own line
 		{"server.1=a:1:2 server.2=b:1:2:observer server.4=d:1:2",
 			"-server.2=b:1:2:participant -server.3=0.0.0.0:1:2:participant +server.2=b:1:2:observer +server.4=d:1:2:participant"},
 	} {
-		if got := strings.Join(e.Diff(list(t, tc.other)), " "); got != tc.want {
+		if got := strings.Join(e.Diff(ensembleOf(t, tc.other)), " "); got != tc.want {
 			t.Errorf("%s: got %q, want %q", tc.other, got, tc.want)
 		}
 	}
