@@ -62,11 +62,14 @@ func decodeMeta(b []byte) (Host, error) {
 	h.Addr.ElectionPort = int(binary.BigEndian.Uint16(b[10:]))
 	b = b[12:]
 	for _, s := range []*string{&h.Name, &h.Addr.Host, &h.ClientAddr} {
-		if len(b) == 0 || len(b)-1 < int(b[0]) {
+		if len(b) == 0 {
+			return Host{}, errors.New("a text is missing")
+		}
+		n := int(b[0])
+		if len(b)-1 < n {
 			return Host{}, errors.New("a text is cut off")
 		}
-		*s = string(b[1 : 1+b[0]])
-		b = b[1+len(*s):]
+		*s, b = string(b[1:1+n]), b[1+n:]
 	}
 	if len(b) > 0 {
 		return Host{}, fmt.Errorf("%d bytes too many", len(b))
