@@ -242,7 +242,7 @@ func (w *worker) step(ctx context.Context) error {
 		return w.registered(acked, err)
 	case 2:
 		acked, err := w.do(func() (zab.Zxid, error) {
-			res, err := w.c.Multi(ctx, client.CreateOp(path, []byte(id), nil, wire.Persistent),
+			res, err := w.c.Multi(ctx, createOp(path, id, wire.Persistent),
 				client.SetOp(reg, []byte(strconv.Itoa(int(version+1))), version))
 			if err == nil && len(res) != 2 {
 				err = fmt.Errorf("a multi of 2 operations has %d results", len(res))
@@ -341,4 +341,10 @@ func (w *worker) synced(ctx context.Context, path string) (*wire.Stat, error) {
 		return nil, nil
 	}
 	return nil, fmt.Errorf("%s: %w", path, err)
+}
+
+// createOp is what Java's clients send: a server before 3.9 that follows one of
+// 3.9 does not carry out a multi with a create2 in it, and goes on without.
+func createOp(path, data string, mode wire.CreateMode) wire.MultiOp {
+	return wire.MultiOp{Op: wire.OpCreate, Record: &wire.CreateRequest{Path: path, Data: []byte(data), ACL: wire.OpenACL(), Mode: mode}}
 }

@@ -23,3 +23,9 @@ func members(t testing.TB, want string) []peer.Spec {
 	}
 	return specs
 }
+
+// ours is the kind of server that Apache's are exchanged for.
+func ours(t testing.TB) string {
+	t.Helper()
+	return members(t, peer.KindPaddock)[0].Kind
+}

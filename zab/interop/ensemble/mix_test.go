@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -171,8 +172,8 @@ func writeAll(t *testing.T, e *peer.Ensemble, m *peer.Member) {
 	if name != home+"/seq-0000000001" {
 		t.Errorf("%v names %s", m, name)
 	}
-	_, err = c.Multi(ctx, client.CheckOp(home, 1), client.CreateOp(home+"/multi", []byte("m"), nil, wire.Persistent),
-		client.CreateOp(home+"/multi/eph", nil, nil, wire.EphemeralSequential), client.SetOp(home, []byte("3"), 1), client.DeleteOp(name, 0))
+	_, err = c.Multi(ctx, client.CheckOp(home, 1), createOp(home+"/multi", "m", wire.Persistent),
+		createOp(home+"/multi/eph", "", wire.EphemeralSequential), client.SetOp(home, []byte("3"), 1), client.DeleteOp(name, 0))
 	must(err)
 	_, err = c.Multi(ctx, client.SetOp(home, []byte("4"), 2), client.CheckOp(home, 7))
 	if !errors.Is(err, wire.ErrBadVersion) {
@@ -216,7 +217,7 @@ func writeAll(t *testing.T, e *peer.Ensemble, m *peer.Member) {
 	must(c.CloseSession(ctx))
 }
 
-// writeSome puts a number of znodes into the tree, many at a time.
+// writeSome does a number of writes, many at a time; one in five makes a znode.
 func writeSome(t *testing.T, e *peer.Ensemble, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), peer.Patience)
@@ -229,7 +230,11 @@ func writeSome(t *testing.T, e *peer.Ensemble, n int) {
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for i := range errs {
-		wg.Go(func() { _, _, errs[i] = c.Create(ctx, "/some/n-", []byte("some"), nil, wire.PersistentSequential) })
+		if i%5 == 0 {
+			wg.Go(func() { _, _, errs[i] = c.Create(ctx, "/some/n-", []byte("some"), nil, wire.PersistentSequential) })
+		} else {
+			wg.Go(func() { _, errs[i] = c.Set(ctx, "/some", []byte(strconv.Itoa(i)), -1) })
+		}
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -256,7 +261,7 @@ func catchUp(t *testing.T, e *peer.Ensemble, step func(string, ...any)) {
 			what   string
 			writes int
 			wipe   bool
-		}{{"short absence", 50, false}, {"long absence", 1500, false}, {"empty disk", 50, true}} {
+		}{{"short absence", 50, false}, {"long absence", 800, false}, {"empty disk", 50, true}} {
 			m.Kill()
 			if miss.wipe {
 				m.Wipe(t)
