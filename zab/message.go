@@ -153,10 +153,11 @@ type Notification struct {
 type Stream struct {
 	Link LinkID
 
-	// Snapshot: write SNAP and the tree as it is now. Otherwise write PROPOSAL and
-	// COMMIT for each committed transaction behind After that the log holds.
-	Snapshot bool
-	After    Zxid
+	// Snapshot: write SNAP and the tree as it is once Ready.Committed is applied.
+	// Otherwise write PROPOSAL and COMMIT for each transaction of the log behind
+	// After, up to Until.
+	Snapshot     bool
+	After, Until Zxid
 }
 
 // A Lookup asks where Zxid stands in the log files (MsgLocated).
@@ -194,9 +195,13 @@ type Ready struct {
 	Leader ServerID
 	Epoch  Epoch
 
-	// Ensemble is the configuration in force; the driver compares the pointer with
-	// the one before, and writes and connects what has changed.
-	Ensemble *Ensemble
+	// Reason says why the last role ended; nil before the first one.
+	Reason error
+
+	// Ensemble is the configuration in force, LastSeen the newest one that was
+	// proposed, or the same. The driver compares the pointers with those before,
+	// and writes and connects what has changed.
+	Ensemble, LastSeen *Ensemble
 
 	// StoreAccepted and StoreCurrent, if not 0, are to be written to their file
 	// and answered by MsgAcceptedStored or MsgCurrentStored.

@@ -59,13 +59,6 @@ func TestNodeScenarios(t *testing.T) {
 				{Message{Type: MsgAppended, Zxid: 1}, "LEADING epoch=0 commit 0x1"},
 				{Message{Type: MsgAppended, Zxid: 3}, "LEADING epoch=0 commit 0x2 commit 0x3"},
 			}},
-		{"the only voter promises, adopts, then leads the next epoch",
-			Config{ID: 1, Voters: []ServerID{1}, Hard: HardState{Accepted: 4, Current: 3}, LastZxid: 0x300000001},
-			"LOOKING epoch=0 accepted:=5", []step{
-				{Message{Type: MsgAcceptedStored, Epoch: 5}, "LOOKING epoch=0 current:=5"},
-				{Message{Type: MsgCurrentStored, Epoch: 5}, "LEADING epoch=5"},
-				{Message{Type: MsgPropose, Proposals: props(0x500000001)}, "LEADING epoch=5 append 0x500000001"},
-			}},
 		{"at the end of a counter the next epoch begins",
 			Config{ID: 1, LastZxid: 0x1fffffffe}, "LEADING epoch=1", []step{
 				{Message{Type: MsgPropose, Proposals: props(0x1ffffffff, 0x200000001)}, "LEADING epoch=1 append 0x1ffffffff append 0x200000001"},
@@ -105,7 +98,8 @@ func TestNodeRefusesWhatBreaksTheHistory(t *testing.T) {
 		}
 		return n
 	}
-	looking, err := NewNode(Config{ID: 1, Voters: []ServerID{1}})
+	alone := Config{ID: 1, Ensemble: listOf(0, []ServerID{1}, nil), TickTime: 1000, InitLimit: 10, SyncLimit: 5}
+	looking, err := NewNode(alone)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,12 +122,16 @@ func TestNodeRefusesWhatBreaksTheHistory(t *testing.T) {
 			t.Errorf("%s: changed the node", tc.name)
 		}
 	}
-	for _, cfg := range []Config{
-		{ID: 1, Voters: []ServerID{1}, Hard: HardState{Accepted: 1, Current: 2}},
-		{ID: 1, Voters: []ServerID{1}, Hard: HardState{Accepted: 1, Current: 1}, LastZxid: 0x200000001},
-		{ID: 1, Voters: []ServerID{1, 2}},
-		{ID: 1, Voters: []ServerID{2}},
+	for _, change := range []func(*Config){
+		func(c *Config) { c.Hard = HardState{Accepted: 1, Current: 2} },
+		func(c *Config) { c.Hard, c.LastZxid = HardState{Accepted: 1, Current: 1}, 0x200000001 },
+		func(c *Config) { c.Hard = HardState{Accepted: 1 << 31} },
+		func(c *Config) { c.Lost, c.LastZxid = true, 5 },
+		func(c *Config) { c.TickTime = 0 },
+		func(c *Config) { c.InitLimit = 0 },
 	} {
+		cfg := alone
+		change(&cfg)
 		if _, err := NewNode(cfg); err == nil {
 			t.Errorf("NewNode(%+v) accepted it", cfg)
 		}

@@ -85,7 +85,6 @@ func (s *Server) drive(ctx context.Context) error {
 			err = s.logged(d)
 		case <-tick.C:
 			s.noticePause()
-			s.node.Tick()
 			s.expireSessions()
 			if err = s.store.Err(); err == nil { // what it noticed beside the syncs
 				err = s.take()

@@ -1,0 +1,819 @@
+package zab
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// leader is the state of a server while it leads: how far its reign has come, and
+// a link for each learner (classes Leader and LearnerHandler).
+//
+// Invariants:
+//
+//	L1  an epoch is proposed once a quorum has said what it promised before, and is
+//	    above all of that; it leaves only when it is stored here (R14).
+//	L2  the history of the epoch is fixed once a quorum has promised to hear no
+//	    earlier leader and none of it has more than this server.
+//	L3  nothing is proposed before a quorum holds that history durably, and then
+//	    in Broadcast only.
+//	L4  a transaction is committed when a quorum holds it and all before it are
+//	    committed. What is in a link's acked, its learner holds durably.
+//	L5  what a link in state synced or above got is what this server's history has,
+//	    without a hole, so every later proposal can simply be sent to it.
+type leader struct {
+	n     *Node
+	stage stage
+	since Millis // when the stage began, or the copy of a history last came forward
+
+	proposed     Epoch // the epoch so far, until it is fixed
+	connected    idSet // who has said what it promised
+	promised     idSet // who has promised our epoch and has no more than this server
+	adopted      idSet // who holds the history of the epoch durably
+	summaryEpoch Epoch // what a learner must not exceed
+	summaryZxid  Zxid
+
+	links     []*link // in order of arrival
+	byID      map[LinkID]*link
+	followers []*link // those of links that said they are
+
+	appending bool   // the log has work; since when, or when it last ended some
+	appendAt  Millis // at the time of a Tick
+	progress  bool   // it ended some since the last Tick
+
+	pingAt, checkAt Millis
+	asked, round    uint64 // largest token of a MsgConfirm; that of the ping round under way
+	confirmed       uint64
+
+	reconfig Zxid // the reconfiguration that is not committed yet, or 0
+	retiring bool // a reconfiguration has made somebody else the leader
+
+	acks     []Zxid // scratch
+	upToDate func(ServerID) bool
+}
+
+// stage is what a leader waits for.
+type stage uint8
+
+const (
+	countingPromises stage = iota // FOLLOWERINFO of a quorum
+	storingEpoch                  // the own promise
+	proposingEpoch                // ACKEPOCH of a quorum
+	adoptingEpoch                 // the own current epoch
+	syncing                       // ACK of NEWLEADER of a quorum
+	serving
+)
+
+// String describes a stage for people.
+func (s stage) String() string {
+	return [...]string{
+		"a quorum to connect", "the own disk to store the epoch", "a quorum to promise the epoch",
+		"the own disk to store the epoch", "a quorum to have the history", "nothing",
+	}[s]
+}
+
+// link is a learner's connection, on the leader's side.
+type link struct {
+	id       LinkID
+	peer     ServerID
+	observer bool
+	state    linkState
+
+	last  Zxid // the learner's last transaction when it came
+	sent  Zxid // its history is ours up to here, until it is synced
+	acked Zxid // everything up to here is durable there
+
+	heard   bool   // since the last Tick
+	heardAt Millis // at the time of a Tick
+	late    Zxid   // a proposal whose acknowledgement is waited for, 0 if there is none
+	lateAt  Millis // since when; 0: since the next Tick
+
+	pings, answers uint64 // counted: links keep their order
+	mark           uint64 // the answer that counts for the round under way
+}
+
+// linkState is what comes next on a link.
+type linkState uint8
+
+const (
+	greeting  linkState = iota // its FOLLOWERINFO or OBSERVERINFO
+	waiting                    // our epoch
+	promising                  // its ACKEPOCH
+	ready                      // our current epoch
+	locating                   // where its last transaction stands in our log files
+	streaming                  // the end of what the driver writes to it
+	synced                     // its ACK of NEWLEADER
+	adopted                    // our reign to be established
+	following                  // proposals, for as long as it lasts
+)
+
+// String describes a state for people.
+func (s linkState) String() string {
+	return [...]string{
+		"connecting", "waiting for the epoch", "promising", "waiting for the history", "being looked up in the log",
+		"copying", "adopting", "waiting for a quorum", "up to date",
+	}[s]
+}
+
+func newLeader(n *Node) *leader {
+	l := &leader{n: n, since: n.now, byID: map[LinkID]*link{}}
+	l.upToDate = func(id ServerID) bool {
+		k := l.follower(id)
+		return id == n.cfg.ID || k != nil && k.state == following
+	}
+	return l
+}
+
+// step takes a packet of a learner or what the driver reports of its link.
+func (l *leader) step(m Message) error {
+	if m.Type == MsgLinkUp {
+		if m.From != NoServer || l.byID[m.Link] != nil {
+			l.n.close(m.Link, m.From, nil) // dialled for a role that has ended
+			return nil
+		}
+		k := &link{id: m.Link, peer: NoServer, heardAt: l.n.now}
+		l.links, l.byID[m.Link] = append(l.links, k), k
+		return nil
+	}
+	k := l.byID[m.Link]
+	if k == nil {
+		return nil // closed already
+	}
+	k.heard = true
+	if k.state == streaming || k.state == synced {
+		l.since = l.n.now
+	}
+	switch m.Type {
+	case MsgLinkDown:
+		l.remove(k)
+		return nil
+	case MsgProgress:
+		return nil
+	case MsgLocated:
+		return l.located(k, m)
+	case MsgStreamed:
+		return l.streamed(k, m)
+	}
+	if err := l.packet(k, &m); err != nil && l.n.lead == l {
+		l.drop(k, err)
+	}
+	return nil
+}
+
+// packet takes a packet of a learner. An error closes its link.
+func (l *leader) packet(k *link, m *Message) error {
+	switch {
+	case m.Type == MsgAck && k.state > synced:
+		return l.ack(k, m.Zxid)
+	case m.Type == MsgPing && k.state == following:
+		if k.answers++; k.answers > k.pings {
+			return fmt.Errorf("PING without a question: %w", ErrUnexpected)
+		}
+		return nil
+	case (m.Type == MsgFollowerInfo || m.Type == MsgObserverInfo) && k.state == greeting:
+		return l.learnerInfo(k, m)
+	case m.Type == MsgAckEpoch && k.state == promising:
+		return l.ackEpoch(k, m)
+	case m.Type == MsgAck && k.state == synced:
+		return l.ackNewLeader(k, m.Zxid)
+	}
+	return fmt.Errorf("packet of type %d from a learner that is %v: %w", m.Type, k.state, ErrUnexpected)
+}
+
+// Discovery: the epoch.
+
+// discover begins the reign: this server says to itself what it has promised.
+func (l *leader) discover() {
+	n := l.n
+	l.proposed = n.hard.Accepted + 1
+	l.summaryEpoch, l.summaryZxid = n.currentEpoch(), n.log.last
+	l.connected.add(n.cfg.ID)
+	l.chooseEpoch()
+}
+
+// learnerInfo takes FOLLOWERINFO or OBSERVERINFO.
+func (l *leader) learnerInfo(k *link, m *Message) error {
+	n := l.n
+	accepted := m.Zxid.Epoch()
+	k.peer, k.observer = m.From, m.Type == MsgObserverInfo
+	switch {
+	case m.From == n.cfg.ID || m.From < 0:
+		return fmt.Errorf("a learner says that it is server %d", m.From)
+	case accepted > maxEpoch:
+		return fmt.Errorf("epoch %d cannot be", accepted)
+	case m.Version > n.ensemble.Version:
+		return fmt.Errorf("its list of servers has version %x, ours %x", m.Version, n.ensemble.Version)
+	}
+	for _, old := range slices.Clone(l.links) {
+		if old != k && old.peer == k.peer {
+			l.drop(old, errors.New("the same server has connected again"))
+		}
+	}
+	if !k.observer {
+		l.followers = append(l.followers, k)
+	}
+	counts := !k.observer && n.isVoter(k.peer)
+	if l.stage == countingPromises {
+		k.state = waiting
+		if counts {
+			l.proposed = max(l.proposed, accepted+1)
+			l.connected.add(k.peer)
+			l.chooseEpoch()
+		}
+		return nil
+	}
+	if accepted > l.proposed {
+		err := fmt.Errorf("server %d has promised epoch %d, above %d", k.peer, accepted, l.proposed)
+		if counts {
+			// It cannot join before there is a later epoch. Only a quorum brings
+			// a promise about, so this is rare and no single server can do it over
+			// and over.
+			n.look(err)
+		}
+		return err
+	}
+	k.state = waiting
+	if l.stage > storingEpoch {
+		l.leaderInfo(k)
+	}
+	return nil
+}
+
+// chooseEpoch fixes the epoch once a quorum has said what it promised.
+func (l *leader) chooseEpoch() {
+	if !l.n.quorum(l.connected.has) {
+		return
+	}
+	if l.proposed > maxEpoch {
+		l.n.look(errors.New("no epoch is left"))
+		return
+	}
+	l.enter(storingEpoch)
+	l.n.storeAccepted(l.proposed)
+}
+
+// enter begins a stage.
+func (l *leader) enter(s stage) { l.stage, l.since = s, l.n.now }
+
+// stored takes the report that an epoch is on the disk.
+func (l *leader) stored(t MessageType) {
+	switch {
+	case t == MsgAcceptedStored && l.stage == storingEpoch:
+		l.enter(proposingEpoch)
+		l.n.epoch = l.proposed
+		for _, k := range l.links {
+			if k.state == waiting {
+				l.leaderInfo(k)
+			}
+		}
+		l.promised.add(l.n.cfg.ID)
+		l.fixHistory()
+	case t == MsgCurrentStored && l.stage == adoptingEpoch:
+		l.adopt()
+	}
+}
+
+func (l *leader) leaderInfo(k *link) {
+	k.state, k.heard = promising, true
+	l.n.send(Message{Type: MsgLeaderInfo, Link: k.id, Zxid: NewZxid(l.n.epoch, 0)})
+}
+
+// ackEpoch takes ACKEPOCH.
+func (l *leader) ackEpoch(k *link, m *Message) error {
+	n := l.n
+	last := m.Zxid
+	empty := last == -1 // a server of Apache that has lost its disk
+	if empty {
+		last = 0
+	}
+	if last < 0 || last.Epoch() > n.epoch || last.Epoch() == n.epoch && last > n.log.last || m.HasEpoch && m.Epoch > n.epoch {
+		return fmt.Errorf("its history ends at %v in epoch %d, and ours at %v in epoch %d", m.Zxid, m.Epoch, n.log.last, n.epoch)
+	}
+	if l.stage == proposingEpoch && m.HasEpoch && !empty {
+		if l.exceeded(m.Epoch, last) {
+			return fmt.Errorf("its history ends at %v in epoch %d, ours at %v in epoch %d: it should lead", m.Zxid, m.Epoch, l.summaryZxid, l.summaryEpoch)
+		}
+		if !k.observer && n.isVoter(k.peer) {
+			l.promised.add(k.peer)
+		}
+	}
+	k.state, k.last = ready, last
+	if l.stage >= syncing {
+		l.sync(k)
+	} else {
+		l.fixHistory()
+	}
+	return nil
+}
+
+// exceeded reports whether a learner has more than this server began with. A
+// zxid without a counter says that its owner has what the leader of an epoch
+// began with, which this server has too if it has come as far (rule R1).
+func (l *leader) exceeded(current Epoch, last Zxid) bool {
+	if current != l.summaryEpoch {
+		return current > l.summaryEpoch
+	}
+	return last > l.summaryZxid && last.Counter() != 0
+}
+
+// fixHistory ends discovery once a quorum has promised the epoch: what this
+// server's log holds, to its end, is what the epoch begins with.
+func (l *leader) fixHistory() {
+	n := l.n
+	if l.stage != proposingEpoch || !n.quorum(l.promised.has) {
+		return
+	}
+	l.enter(adoptingEpoch)
+	n.log.commit(n.log.last)
+	n.storeCurrent(n.epoch)
+}
+
+// Synchronization: the history.
+
+// adopt begins to bring the learners to the history of the epoch.
+func (l *leader) adopt() {
+	n := l.n
+	l.enter(syncing)
+	n.phase = Synchronization
+	if n.cfg.ReconfigEnabled && n.ensemble.Version == 0 && n.lastSeen == n.ensemble {
+		// A list that was established goes before one that a server was merely
+		// started with.
+		e := *n.ensemble
+		e.Version = int64(NewZxid(n.epoch, 0))
+		n.lastSeen = &e
+	}
+	for _, k := range slices.Clone(l.links) {
+		if k.state == ready {
+			l.sync(k)
+		}
+	}
+	l.adopted.add(n.cfg.ID)
+	l.establish()
+}
+
+// sync decides how a learner is brought to our history.
+func (l *leader) sync(k *link) {
+	k.heard = true
+	p := l.n.log.plan(k.last)
+	if p.kind == syncLocate {
+		k.state = locating
+		l.n.out.Locate = append(l.n.out.Locate, Lookup{k.id, k.last})
+		return
+	}
+	l.begin(k, p)
+}
+
+// located takes what the log files say of the learner's last transaction.
+func (l *leader) located(k *link, m Message) error {
+	if k.state != locating || !m.Failed && m.Zxid > k.last {
+		return fmt.Errorf("located %v for a learner that is %v and ends at %v: %w", m.Zxid, k.state, k.last, ErrZxidOrder)
+	}
+	p := syncPlan{kind: syncSnap}
+	if !m.Failed {
+		p = planAt(k.last, m.Zxid)
+	}
+	l.begin(k, p)
+	return nil
+}
+
+// begin sends what the plan says first.
+func (l *leader) begin(k *link, p syncPlan) {
+	k.sent = p.from
+	switch p.kind {
+	case syncSnap:
+		k.state = streaming
+		l.n.out.Stream = append(l.n.out.Stream, Stream{Link: k.id, Snapshot: true})
+		return
+	case syncTrunc:
+		l.n.send(Message{Type: MsgTrunc, Link: k.id, Zxid: p.from})
+	default:
+		l.n.send(Message{Type: MsgDiff, Link: k.id, Zxid: l.n.log.committed})
+	}
+	l.feed(k)
+}
+
+// streamed takes the report that the driver wrote history from the disk.
+func (l *leader) streamed(k *link, m Message) error {
+	switch {
+	case k.state != streaming || !m.Failed && (m.Zxid < k.sent || m.Zxid > l.n.log.committed):
+		return fmt.Errorf("streamed up to %v to a learner that is %v, between %v and %v: %w", m.Zxid, k.state, k.sent, l.n.log.committed, ErrZxidOrder)
+	case m.Failed:
+		l.drop(k, errors.New("its part of the history is no longer in the log"))
+		return nil
+	}
+	k.sent = m.Zxid
+	l.feed(k)
+	return nil
+}
+
+// feed sends what the learner still lacks, NEWLEADER behind it, and from then on
+// everything that is proposed.
+func (l *leader) feed(k *link) {
+	n := l.n
+	if k.sent < n.log.base {
+		k.state = streaming
+		n.out.Stream = append(n.out.Stream, Stream{Link: k.id, After: k.sent, Until: min(n.log.committed, n.log.durable)})
+		return
+	}
+	for _, p := range n.log.after(k.sent) {
+		switch {
+		case p.Zxid <= n.log.committed:
+			n.send(Message{Type: MsgProposal, Link: k.id, Zxid: p.Zxid, Proposal: p})
+			n.send(Message{Type: MsgCommit, Link: k.id, Zxid: p.Zxid})
+			k.sent = p.Zxid
+		case !k.observer:
+			n.send(Message{Type: MsgProposal, Link: k.id, Zxid: p.Zxid, Proposal: p})
+		}
+	}
+	// One that joins an established reign learns of a reconfiguration under way by
+	// its proposal. ZooKeeper's servers put the list in NEWLEADER into force.
+	list := n.lastSeen
+	if n.phase == Broadcast {
+		list = n.ensemble
+	}
+	n.send(Message{Type: MsgNewLeader, Link: k.id, Zxid: NewZxid(n.epoch, 0), Data: []byte(list.String())})
+	k.state, k.heard = synced, true
+}
+
+// ackNewLeader takes the first ACK of a link: its learner holds everything that
+// was sent before NEWLEADER and has entered the epoch.
+func (l *leader) ackNewLeader(k *link, z Zxid) error {
+	if z != NewZxid(l.n.epoch, 0) {
+		return fmt.Errorf("ACK of %v instead of NEWLEADER of epoch %d: %w", z, l.n.epoch, ErrUnexpected)
+	}
+	k.state, k.acked = adopted, k.sent
+	if l.stage == serving {
+		l.welcome(k)
+		return nil
+	}
+	if !k.observer {
+		l.adopted.add(k.peer)
+	}
+	l.establish()
+	return nil
+}
+
+// establish begins the broadcast once a quorum holds the history of the epoch.
+func (l *leader) establish() {
+	n := l.n
+	if l.stage != syncing || !n.quorum(l.adopted.has) {
+		return
+	}
+	l.enter(serving)
+	n.phase = Broadcast
+	if n.lastSeen != n.ensemble {
+		// Every member of both quorums has seen it: it is committed.
+		n.activate(n.lastSeen)
+		l.retiring = !n.ensemble.IsVoter(n.cfg.ID)
+	}
+	vote := n.election.vote
+	vote.Epoch = n.epoch
+	n.election.configure(n.ensemble, n.lastSeen)
+	n.election.settle(Leading, vote)
+	n.decide()
+	l.pingAt, l.checkAt = n.now+n.cfg.TickTime/2, n.now+n.cfg.TickTime
+	for _, k := range l.links {
+		if k.state == adopted {
+			l.welcome(k)
+		}
+	}
+}
+
+// welcome tells a learner that it may serve clients.
+func (l *leader) welcome(k *link) {
+	k.state, k.heard = following, true
+	k.late, k.lateAt = 0, 0
+	if !k.observer && l.n.log.last > k.acked {
+		k.late = l.n.log.last
+	}
+	l.n.send(Message{Type: MsgUpToDate, Link: k.id, Zxid: -1})
+	if l.round != 0 {
+		l.ping(k)
+		k.mark = k.pings
+	}
+}
+
+// Broadcast.
+
+// propose sends new transactions to the followers.
+func (l *leader) propose(ps []Proposal) {
+	if len(ps) == 0 {
+		return
+	}
+	if e := ps[len(ps)-1].Ensemble; e != nil {
+		l.reconfig = ps[len(ps)-1].Zxid
+	}
+	l.appending = true
+	for _, k := range l.followers {
+		if k.state < synced {
+			continue
+		}
+		if k.late == 0 {
+			k.late, k.lateAt = ps[0].Zxid, 0
+		}
+		for i := range ps {
+			l.n.send(Message{Type: MsgProposal, Link: k.id, Zxid: ps[i].Zxid, Proposal: ps[i]})
+		}
+	}
+}
+
+// appended takes note that the own log came forward.
+func (l *leader) appended() {
+	l.progress = true
+	l.appending = l.n.log.durable != l.n.log.last
+}
+
+// ack takes an acknowledgement behind that of NEWLEADER. A learner acknowledges in
+// order, so one stands for all before it.
+func (l *leader) ack(k *link, z Zxid) error {
+	switch {
+	case z == NewZxid(l.n.epoch, 0):
+		return nil // of UPTODATE
+	case z.Epoch() != l.n.epoch || z > l.n.log.last:
+		return fmt.Errorf("ACK of %v in epoch %d, last proposal %v: %w", z, l.n.epoch, l.n.log.last, ErrUnexpected)
+	case z <= k.acked || k.observer:
+		return nil // of what was committed before it came
+	}
+	k.acked = z
+	if k.late != 0 && z >= k.late {
+		k.late, k.lateAt = 0, 0
+		if z < l.n.log.last {
+			k.late = l.n.log.last
+		}
+	}
+	return nil
+}
+
+// flush draws the conclusions from everything that came since the last Ready.
+func (l *leader) flush() {
+	if l.stage == serving {
+		l.commit()
+		l.confirmRound()
+	}
+}
+
+// commit commits what quorums hold, in order.
+func (l *leader) commit() {
+	n := l.n
+	agreed := l.agreed(n.ensemble)
+	for p := n.log.next(); p != nil && p.Zxid <= agreed && !l.retiring; p = n.log.next() {
+		if l.reconfig != p.Zxid {
+			n.log.commit(p.Zxid)
+			l.announce(MsgCommit, MsgInform, p, NoServer)
+			continue
+		}
+		if l.agreed(p.Ensemble) < p.Zxid {
+			return
+		}
+		// What comes behind it needs a quorum of the new configuration only.
+		designated := l.designate(p)
+		l.reconfig = 0
+		n.log.commit(p.Zxid)
+		n.activate(p.Ensemble)
+		n.election.configure(n.ensemble, n.lastSeen)
+		l.announce(MsgCommitAndActivate, MsgInformAndActivate, p, designated)
+		if designated != n.cfg.ID {
+			// The learners leave by themselves: so a quorum gets to know of it.
+			l.retiring, l.checkAt = true, n.now+n.cfg.TickTime
+		}
+		agreed = l.agreed(n.ensemble)
+	}
+}
+
+// agreed returns the last transaction that a quorum of e holds durably.
+func (l *leader) agreed(e *Ensemble) Zxid {
+	n := l.n
+	if e == nil {
+		return n.log.durable
+	}
+	l.acks = append(l.acks[:0], n.log.durable)
+	for _, k := range l.followers {
+		l.acks = append(l.acks, k.acked)
+	}
+	slices.Sort(l.acks)
+	for _, z := range slices.Backward(l.acks) {
+		if z <= n.log.committed {
+			break
+		}
+		if e.IsQuorum(func(id ServerID) bool {
+			if id == n.cfg.ID {
+				return n.log.durable >= z
+			}
+			k := l.follower(id)
+			return k != nil && k.acked >= z
+		}) {
+			return z
+		}
+	}
+	return n.log.committed
+}
+
+// announce tells the learners that a transaction is committed.
+func (l *leader) announce(commit, inform MessageType, p *Proposal, designated ServerID) {
+	for _, k := range l.links {
+		switch {
+		case k.state < synced:
+		case k.observer:
+			l.n.send(Message{Type: inform, Link: k.id, Zxid: p.Zxid, Proposal: *p, Leader: designated})
+		default:
+			l.n.send(Message{Type: commit, Link: k.id, Zxid: p.Zxid, Leader: designated})
+		}
+	}
+}
+
+// designate says who leads behind a reconfiguration: this server if it is a voter
+// at the same place still, else the one with the longest log.
+func (l *leader) designate(p *Proposal) ServerID {
+	n := l.n
+	now, ok := p.Ensemble.Member(n.cfg.ID)
+	before, _ := n.ensemble.Member(n.cfg.ID)
+	if ok && !now.Observer && slices.Equal(now.Addrs, before.Addrs) {
+		return n.cfg.ID
+	}
+	best, acked := NoServer, Zxid(0)
+	for _, k := range l.followers {
+		if p.Ensemble.IsVoter(k.peer) && k.peer != n.cfg.ID && k.acked >= p.Zxid && k.acked > acked {
+			best, acked = k.peer, k.acked
+		}
+	}
+	return best
+}
+
+// confirm notes that somebody wants to know whether this server leads.
+func (l *leader) confirm(token uint64) error {
+	switch {
+	case l.stage != serving:
+		return ErrNotLeading
+	case token <= l.asked:
+		return fmt.Errorf("token %d behind %d: %w", token, l.asked, ErrZxidOrder)
+	}
+	l.asked = token
+	return nil
+}
+
+// confirmRound finds out whether a quorum still follows: each of it has answered
+// a ping that was sent after the question (rule R26). Whoever had joined another
+// leader before would have left this one first.
+func (l *leader) confirmRound() {
+	n := l.n
+	for !l.retiring {
+		if l.round == 0 {
+			if l.asked == l.confirmed {
+				return
+			}
+			l.round = l.asked
+			if !n.quorum(func(id ServerID) bool { return id == n.cfg.ID }) {
+				for _, k := range l.followers {
+					if k.state == following {
+						l.ping(k)
+						k.mark = k.pings
+					}
+				}
+			}
+		}
+		if !n.quorum(func(id ServerID) bool {
+			k := l.follower(id)
+			return id == n.cfg.ID || k != nil && k.state == following && k.answers >= k.mark
+		}) {
+			return
+		}
+		l.confirmed, n.out.Confirmed = l.round, l.round
+		l.round = 0
+	}
+}
+
+func (l *leader) ping(k *link) {
+	k.pings++
+	l.n.send(Message{Type: MsgPing, Link: k.id, Zxid: l.n.log.last})
+}
+
+// Time.
+
+// rollover is the counter at which a leader makes room for a new epoch. It is far
+// enough from the end for whatever a driver proposes at once.
+const rollover = ^uint32(0) - 1<<24
+
+func (l *leader) deadline() Millis {
+	if l.stage == serving {
+		return min(l.pingAt, l.checkAt)
+	}
+	return never
+}
+
+// tick looks after learners that fell silent and after this server's own right to
+// lead.
+func (l *leader) tick() {
+	n := l.n
+	for _, k := range slices.Clone(l.links) {
+		if err := l.overdue(k); err != nil {
+			l.drop(k, err)
+		}
+	}
+	switch {
+	case l.stage != serving:
+		if n.now >= l.since+n.ticks(n.cfg.InitLimit) {
+			n.look(fmt.Errorf("no quorum has joined: %w", ErrTimeout))
+		} else if !n.election.supported(func(id ServerID) bool { return l.follower(id) != nil }) {
+			n.look(errors.New("a quorum looks for another leader"))
+		}
+		return
+	case n.log.last.Epoch() == n.epoch && n.log.last.Counter() >= rollover:
+		n.look(fmt.Errorf("the counter of epoch %d is nearly used up", n.epoch))
+		return
+	}
+	if !l.appending || l.progress {
+		l.appendAt, l.progress = n.now, false
+	}
+	if n.now >= l.appendAt+n.ticks(n.cfg.SyncLimit) {
+		n.look(fmt.Errorf("the own log does not come forward behind %v: %w", n.log.durable, ErrTimeout))
+		return
+	}
+	if n.now >= l.checkAt {
+		l.checkAt = n.now + n.cfg.TickTime
+		if l.retiring {
+			n.look(errors.New("the configuration has another leader"))
+			return
+		}
+		if !n.quorum(l.upToDate) {
+			n.look(errors.New("no quorum follows any more"))
+			return
+		}
+	}
+	if n.now >= l.pingAt {
+		l.pingAt = n.now + n.cfg.TickTime/2
+		for _, k := range l.links {
+			if k.state == following {
+				l.ping(k)
+			}
+		}
+	}
+}
+
+// overdue reports that a learner has owed us something for too long.
+func (l *leader) overdue(k *link) error {
+	n := l.n
+	if k.heard || k.state == waiting || k.state == ready || k.state == locating || k.state == adopted {
+		k.heard, k.heardAt = false, n.now // it is not its turn
+	}
+	if k.late != 0 && k.lateAt == 0 {
+		k.lateAt = n.now
+	}
+	limit := n.ticks(n.cfg.InitLimit)
+	if k.state == following {
+		limit = n.ticks(n.cfg.SyncLimit)
+	}
+	switch {
+	case n.now >= k.heardAt+limit:
+		return fmt.Errorf("silent while %v for %d ms: %w", k.state, n.now-k.heardAt, ErrTimeout)
+	case k.state == following && k.late != 0 && n.now >= k.lateAt+limit:
+		return fmt.Errorf("has not acknowledged %v for %d ms: %w", k.late, n.now-k.lateAt, ErrTimeout)
+	}
+	return nil
+}
+
+// Links.
+
+func (l *leader) follower(id ServerID) *link {
+	for _, k := range l.followers {
+		if k.peer == id {
+			return k
+		}
+	}
+	return nil
+}
+
+// drop closes the link of a learner that is to blame for it.
+func (l *leader) drop(k *link, reason error) {
+	l.n.close(k.id, k.peer, reason)
+	l.remove(k)
+}
+
+func (l *leader) remove(k *link) {
+	delete(l.byID, k.id)
+	is := func(o *link) bool { return o == k }
+	l.links = slices.DeleteFunc(l.links, is)
+	l.followers = slices.DeleteFunc(l.followers, is)
+}
+
+// valid checks what the invariants say of one server.
+func (l *leader) valid() error {
+	n := l.n
+	switch {
+	case n.election == nil:
+		return nil
+	case l.stage > storingEpoch && (n.epoch != n.hard.Accepted || !n.quorum(l.connected.has)):
+		return fmt.Errorf("L1: epoch %d, accepted %d, connected %v", n.epoch, n.hard.Accepted, l.connected)
+	case l.stage > proposingEpoch && l.stage < serving && (n.log.committed != n.log.last || n.log.last.Epoch() >= n.epoch || !n.quorum(l.promised.has)):
+		return fmt.Errorf("L2: promised by %v, committed %v, last %v", l.promised, n.log.committed, n.log.last)
+	case (l.stage == serving) != (n.phase == Broadcast) || l.stage == serving && n.hard.Current != n.epoch:
+		return fmt.Errorf("L3: stage %d in %v, current epoch %d", l.stage, n.phase, n.hard.Current)
+	case (l.reconfig != 0) != (n.lastSeen != n.ensemble) && l.stage == serving:
+		return fmt.Errorf("L4: reconfiguration %v, last seen %x, in force %x", l.reconfig, n.lastSeen.Version, n.ensemble.Version)
+	}
+	for _, k := range l.links {
+		if k.state >= synced && (k.acked > n.log.last || k.sent < n.log.base && k.sent != 0 && k.acked > k.sent && k.acked < n.log.base) {
+			return fmt.Errorf("L5: link %d of server %d: sent %v, acked %v, history %v to %v", k.id, k.peer, k.sent, k.acked, n.log.base, n.log.last)
+		}
+	}
+	return nil
+}
