@@ -121,6 +121,13 @@ func (e *election) start(now Millis, own Vote, lost bool, committed, lastSeen *E
 		v.out, v.gone = ballot{}, false
 	}
 	e.enter(e.round + 1)
+	for i := range e.electors {
+		// Who noticed before us that the leader is gone has voted already, and says
+		// it again only after its interval.
+		if v := &e.electors[i]; v.last.heard && v.last.state == Looking && e.votable(v.last) {
+			e.take(now, v, v.last)
+		}
+	}
 	e.sendAll(now)
 	e.count(now)
 }
@@ -287,7 +294,7 @@ func (e *election) step(now Millis, n *Notification) {
 	if n.NoVote || n.State == Observing {
 		return
 	}
-	if e.elector(n.Vote.Leader) == nil {
+	if !e.votable(b) {
 		e.stranger(n.Vote.Leader, n.From)
 		return
 	}
@@ -300,23 +307,31 @@ func (e *election) step(now Millis, n *Notification) {
 
 // stepLooking takes in the vote of one that is LOOKING like us.
 func (e *election) stepLooking(now Millis, v *elector, b ballot) {
-	if e.lost || b.vote.Zxid == -1 || b.round < e.round {
-		return
-	}
-	switch {
-	case b.round > e.round:
-		e.enter(b.round)
-		if e.prefers(now, b.vote) {
-			e.setVote(b.vote)
-		}
-		e.sendAll(now)
-	case e.prefers(now, b.vote):
-		e.setVote(b.vote)
+	if e.take(now, v, b) {
 		e.sendAll(now)
 	}
-	v.in = b
 	e.count(now)
 }
+
+// take records a vote, and reports whether the own one has changed by it.
+func (e *election) take(now Millis, v *elector, b ballot) (changed bool) {
+	if e.lost || b.vote.Zxid == -1 || b.round < e.round {
+		return false
+	}
+	if b.round > e.round {
+		e.enter(b.round)
+		changed = true
+	}
+	if e.prefers(now, b.vote) {
+		e.setVote(b.vote)
+		changed = true
+	}
+	v.in = b
+	return changed
+}
+
+// votable reports whether a ballot names one of the voters.
+func (e *election) votable(b ballot) bool { return !b.noVote && e.elector(b.vote.Leader) != nil }
 
 // stepSettled takes in what one says that has a leader, or leads.
 func (e *election) stepSettled(v *elector, b ballot) {

@@ -203,6 +203,21 @@ func (p *electionPump) settle(s *electionServer, role Role) {
 	p.flush(s)
 }
 
+// reconsider gives up what cannot come to anything.
+func (p *electionPump) reconsider(s *electionServer) {
+	if s.e.role == Looking || s.established {
+		return
+	}
+	linked := func(id ServerID) bool {
+		o := p.server(id)
+		return o.up && o.e.role == Following && o.e.vote.Leader == s.id
+	}
+	if s.e.leaderGone() || s.e.role == Leading && !s.e.supported(linked) {
+		p.tracef("%d gives up %v %d", s.id, s.e.role, s.e.vote.Leader)
+		p.look(s)
+	}
+}
+
 // run lets time pass until all servers that are up have a leader or d is over, and
 // returns how long it took.
 func (p *electionPump) run(d Millis) Millis {
@@ -229,6 +244,7 @@ func (p *electionPump) run(d Millis) Millis {
 				s.e.shun(p.now, s.e.vote.Leader)
 				p.look(s)
 			}
+			p.reconsider(s)
 			s.e.tick(p.now)
 			p.flush(s)
 		}
@@ -371,6 +387,24 @@ func TestNobodyWaitsForTheVoteOfAServerWhoseConnectionEnded(t *testing.T) {
 	p.wants(20, "1F3 2F3 3L")
 	p.crash(3)
 	p.wants(20, "1F2 2L")
+}
+
+// The vote of one that noticed first is not asked for again.
+func TestVotesThatCameBeforeTheElectionCount(t *testing.T) {
+	e := newElection(1, false, nil)
+	e.start(0, Vote{1, 5, 1}, false, votersUpTo(3), nil)
+	e.settle(Following, Vote{3, 5, 1})
+	e.peerDown(10, 3)
+	e.step(10, &Notification{From: 2, Vote: Vote{2, 5, 1}, Round: 2, Version: 2})
+	e.start(11, Vote{1, 5, 1}, false, votersUpTo(3), nil)
+	if !e.decided || e.role != Following || e.vote.Leader != 2 || e.round != 2 {
+		t.Errorf("%v %+v in round %d", e.role, e.vote, e.round)
+	}
+	e.decided = false
+	e.start(12, Vote{1, 5, 1}, false, votersUpTo(3), nil)
+	if e.decided || e.vote.Leader != 1 {
+		t.Errorf("counts a vote of round 2 in round %d", e.round)
+	}
 }
 
 // A leader that restarts before its followers have noticed must not take their

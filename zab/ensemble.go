@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/bits"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +39,7 @@ type Member struct {
 
 // A MemberAddr is where the other servers reach one.
 type MemberAddr struct {
-	Host                     string // name or address, without brackets
+	Host                     string // name or address, without brackets; IPv6 as Java writes it
 	QuorumPort, ElectionPort int
 }
 
@@ -364,7 +365,7 @@ func ParseMember(id ServerID, value string) (Member, error) {
 		if !ok || err != nil {
 			return m, fmt.Errorf("%s, got the client address %q", memberForm, client)
 		}
-		m.ClientAddr = joinHost(host, n)
+		m.ClientAddr = joinHost(javaHost(host), n)
 	}
 	addrs := strings.SplitN(peers, "|", maxMemberAddrs+1)
 	if len(addrs) > maxMemberAddrs {
@@ -407,7 +408,7 @@ func parseMemberAddr(addr string) (a MemberAddr, role string, err error) {
 			return a, "", fmt.Errorf("wants participant or observer, got %q", parts[2])
 		}
 	}
-	return MemberAddr{host, quorum, election}, role, nil
+	return MemberAddr{javaHost(host), quorum, election}, role, nil
 }
 
 // cutHost splits host:rest; an IPv6 address stands in brackets.
@@ -418,6 +419,27 @@ func cutHost(s string) (host, rest string, ok bool) {
 		host, rest, ok = strings.Cut(s, ":")
 	}
 	return host, rest, ok && host != "" && !strings.ContainsAny(host, " \t\f\v\r\n[]=,|;\\")
+}
+
+// javaHost writes an IPv6 address as Java does, all eight groups of it, so that
+// texts from there can be compared. Names and IPv4 addresses are left alone.
+func javaHost(host string) string {
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err != nil || ip.Is4():
+		return host
+	case ip.Is4In6():
+		return ip.Unmap().String()
+	}
+	b := ip.As16()
+	var groups [8]string
+	for i := range groups {
+		groups[i] = strconv.FormatUint(uint64(b[2*i])<<8|uint64(b[2*i+1]), 16)
+	}
+	if zone := ip.Zone(); zone != "" {
+		return strings.Join(groups[:], ":") + "%" + zone
+	}
+	return strings.Join(groups[:], ":")
 }
 
 // joinHost is what net.JoinHostPort does, in a package without network.

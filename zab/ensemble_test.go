@@ -3,6 +3,9 @@ package zab
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -13,7 +16,8 @@ func TestServerLines(t *testing.T) {
 		{"h:2888:3888:Observer", "server.1=h:2888:3888:observer"},
 		{"h:2888:3888;2181", "server.1=h:2888:3888:participant;0.0.0.0:2181"},
 		{"h:2888:3888:observer;10.0.0.1:2181", "server.1=h:2888:3888:observer;10.0.0.1:2181"},
-		{"[::1]:2888:3888;[::1]:2181", "server.1=[::1]:2888:3888:participant;[::1]:2181"},
+		{"[::1]:2888:3888;[::1]:2181", "server.1=[0:0:0:0:0:0:0:1]:2888:3888:participant;[0:0:0:0:0:0:0:1]:2181"},
+		{"[FE80::a%eth0]:2888:3888;[::ffff:10.0.0.1]:2181", "server.1=[fe80:0:0:0:0:0:0:a%eth0]:2888:3888:participant;10.0.0.1:2181"},
 		{"b:3:4|a:1:2", "server.1=a:1:2|b:3:4:participant"},
 		{"a:1:2|b:3:4:observer", "server.1=a:1:2|b:3:4:observer"}, // as ZooKeeper prints an observer
 	} {
@@ -76,6 +80,41 @@ func TestTextIsApaches(t *testing.T) {
 	first, _, _ := strings.Cut(many.String(), "=")
 	if first != "server.65" { // 65 modulo 32 is 1, modulo 16 it would be behind 35, 50 and so on
 		t.Errorf("the first line of 13 servers is that of %s", first)
+	}
+}
+
+// TestEnsemblesAreApaches holds text and quorums against what ZooKeeper's own
+// classes said.
+func TestEnsemblesAreApaches(t *testing.T) {
+	data, err := os.ReadFile("testdata/apache-ensembles.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e *Ensemble
+	checked := map[string]int{}
+	for line := range strings.Lines(string(data)) {
+		word, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		checked[word]++
+		switch text := strings.ReplaceAll(rest, "|", "\n"); word {
+		case "list":
+			e = ensembleOf(t, text)
+		case "text":
+			if got := e.String(); got != text {
+				t.Errorf("got\n%s\nwant\n%s", got, text)
+			}
+			if again := ensembleOf(t, text); !again.Equal(e) {
+				t.Errorf("%s reads as %q", text, again)
+			}
+		case "quorum", "none":
+			acks := strings.Fields(rest)
+			got := e.IsQuorum(func(id ServerID) bool { return slices.Contains(acks, strconv.FormatInt(int64(id), 10)) })
+			if got != (word == "quorum") {
+				t.Errorf("%s: %s is a quorum: %v", e, rest, got)
+			}
+		}
+	}
+	if checked["text"] < 20 || checked["quorum"] < 20 || checked["none"] < 20 {
+		t.Errorf("few cases: %v", checked)
 	}
 }
 

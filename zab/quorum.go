@@ -97,7 +97,7 @@ func sameMember(a, b Member) bool {
 }
 
 func isWildcard(host string) bool {
-	return host == "0.0.0.0" || host == "::" || host == "0:0:0:0:0:0:0:0"
+	return host == "0.0.0.0" || host == "0:0:0:0:0:0:0:0"
 }
 
 // Apply returns the list that a reconfig makes of this one: the whole list
@@ -191,7 +191,7 @@ func sharedAddr(a, b Member) string {
 	theirs := b.endpoints()
 	for _, addr := range a.endpoints() {
 		host, _, _ := cutHost(addr)
-		if isWildcard(host) || host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.") {
+		if isWildcard(host) || host == "localhost" || host == "0:0:0:0:0:0:0:1" || strings.HasPrefix(host, "127.") {
 			continue
 		}
 		if slices.ContainsFunc(theirs, func(s string) bool { return strings.EqualFold(s, addr) }) {
