@@ -1,0 +1,301 @@
+package zabtest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"time"
+
+	"github.com/paddockio/paddock/zab"
+)
+
+// FaultKind is what goes wrong.
+type FaultKind uint8
+
+// The kinds of faults. What happens to a server happens to the one that leads if
+// Fault.Server is 0.
+const (
+	// Crash cuts the power of a server: what was not synced may be gone.
+	Crash FaultKind = iota
+	// Kill ends the process, kill -9: nothing is lost but memory.
+	Kill
+	// CrashInside cuts the power at the Nth operation of the disk from now.
+	CrashInside
+	// CrashAll cuts the power of all servers at once.
+	CrashAll
+	// Storm kills servers again and again for a while.
+	Storm
+	// Pause stops a process for a while.
+	Pause
+	// Isolate cuts one server off from all others.
+	Isolate
+	// Split cuts the servers into two parts.
+	Split
+	// OneWay lets nothing get from one server to another.
+	OneWay
+	// QuorumPortOnly cuts a server off on the quorum port only.
+	QuorumPortOnly
+	// ElectionPortOnly cuts a server off on the election port only.
+	ElectionPortOnly
+	// Swizzle cuts servers off one after another and mends them in another order.
+	Swizzle
+	// Reset breaks the connections of a server.
+	Reset
+	// SlowNet delays everything from and to a server.
+	SlowNet
+	// SlowDisk delays all work of a disk.
+	SlowDisk
+	// DiskError makes the Nth operation of a disk from now fail.
+	DiskError
+	// DiskFull leaves no room on a disk for a while.
+	DiskFull
+	// Wipe takes the disk away with the server and puts in an empty one.
+	Wipe
+	// WallJump sets a wall clock to another time.
+	WallJump
+	// CutClient cuts a client off from a server.
+	CutClient
+	// MoveClients breaks all connections of clients at a server.
+	MoveClients
+
+	faultKinds
+)
+
+var faultNames = [...]string{
+	"crash", "kill", "crash inside", "crash all", "storm", "pause", "isolate", "split", "one way", "quorum port", "election port",
+	"swizzle", "reset", "slow net", "slow disk", "disk error", "disk full", "wipe", "wall jump", "cut client", "move clients",
+}
+
+// String names the kind.
+func (k FaultKind) String() string { return faultNames[k] }
+
+// A Fault is one thing that goes wrong at one moment.
+type Fault struct {
+	At     time.Duration // after the beginning of the phase with faults
+	Kind   FaultKind
+	Server int // 1 for the first; 0: who leads then
+	Peer   int
+	For    time.Duration
+	N      int
+}
+
+// String prints the fault as a line of a trace.
+func (f *Fault) String() string {
+	return fmt.Sprintf("%v: %v server %d peer %d for %v n %d", f.At, f.Kind, f.Server, f.Peer, f.For, f.N)
+}
+
+// drawPlan makes the list of faults of a seed.
+func (s *sim) drawPlan(r *rand.Rand) []Fault {
+	plan := []Fault{}
+	for at := usec(0); ; {
+		at += usec(r.ExpFloat64() * float64(s.p.faultEvery))
+		if at >= s.p.faulty {
+			return plan
+		}
+		f := Fault{
+			At: at.duration(), Kind: s.p.kinds[r.IntN(len(s.p.kinds))],
+			Server: r.IntN(len(s.servers) + 1), Peer: 1 + r.IntN(len(s.servers)+len(s.clients)),
+			For: usec(r.ExpFloat64() * float64(4*s.tick())).duration(), N: 1 + r.IntN(20),
+		}
+		if r.IntN(8) == 0 {
+			f.For *= 5
+		}
+		plan = append(plan, f)
+	}
+}
+
+// target is the server that a fault happens to.
+func (s *sim) target(f *Fault) *server {
+	if f.Server > 0 && f.Server <= len(s.servers) {
+		return s.servers[f.Server-1]
+	}
+	for _, v := range s.servers {
+		if v.up && v.shown.role == zab.Leading {
+			return v
+		}
+	}
+	return s.servers[0]
+}
+
+// inject lets a fault happen.
+func (s *sim) inject(f *Fault) {
+	if s.phase != phaseFaulty {
+		return
+	}
+	v := s.target(f)
+	span := usec(f.For.Microseconds())
+	s.stats.Faults[f.Kind]++
+	s.event(evFault, v, uint64(f.Kind), uint64(f.N))
+	s.log(v, "FAULT", f)
+	// undo runs behind the fault, unless its phase has ended and healed all.
+	undo := func(do func()) {
+		s.at(s.now+span, func() {
+			if s.phase == phaseFaulty {
+				do()
+			}
+		})
+	}
+	switch f.Kind {
+	case Crash, Kill:
+		v.downTill = s.now + span
+		v.crash(f.Kind == Crash)
+	case CrashInside:
+		v.disk.CrashAt(f.N)
+	case CrashAll:
+		for _, v := range s.servers {
+			v.downTill = s.now + span/4
+			v.crash(true)
+		}
+	case Storm:
+		s.storm(s.now+span, f)
+	case Pause:
+		v.pause()
+		undo(v.resume)
+	case Isolate:
+		s.cutOff(v, quorumPort, undo)
+		s.cutOff(v, electionPort, undo)
+		if f.N%2 == 0 {
+			s.cutOff(v, clientPort, undo)
+		}
+	case QuorumPortOnly:
+		s.cutOff(v, quorumPort, undo)
+	case ElectionPortOnly:
+		s.cutOff(v, electionPort, undo)
+	case Split:
+		for a := range s.servers {
+			for b := range s.servers {
+				if (f.N>>(a%5)^f.N>>(b%5))&1 != 0 {
+					s.sever(a, b, undo)
+				}
+			}
+		}
+	case OneWay:
+		if b := f.Peer - 1; b < len(s.servers) && b != v.idx {
+			s.sever(v.idx, b, undo)
+		}
+	case Swizzle:
+		s.swizzle(span, f)
+	case Reset:
+		for _, c := range append([]*peerConn(nil), v.conns...) {
+			c.link.reset(c.side)
+			c.link.reset(1 - c.side)
+		}
+		for b := range s.servers {
+			if b != v.idx {
+				s.net.hangUp(v.idx, b)
+			}
+		}
+	case SlowNet:
+		slow := usec(f.N) * s.tick() / 20
+		s.net.slow[v.idx] += slow
+		undo(func() { s.net.slow[v.idx] -= slow })
+	case SlowDisk:
+		slow := usec(f.N) * s.tick() / 5
+		v.slowDisk += slow
+		undo(func() { v.slowDisk = max(0, v.slowDisk-slow) })
+	case DiskError:
+		v.disk.FailAt(f.N, syscall.EIO)
+	case DiskFull:
+		v.fullDisk = true
+		v.disk.SetCapacity(1)
+		undo(func() { v.fullDisk = false; v.disk.SetCapacity(0) })
+	case Wipe:
+		s.wipe(v, span)
+	case WallJump:
+		v.clock.wallMs += (int64(f.N) - 10) * 3_600_000
+	case CutClient:
+		if c := f.Peer - 1; c >= len(s.servers) {
+			for _, d := range [2][2]int{{v.idx, c}, {c, v.idx}} {
+				s.net.sever(clientPort, d[0], d[1])
+				undo(func() { s.net.mend(clientPort, d[0], d[1]) })
+			}
+		}
+	case MoveClients:
+		v.dropClients(true)
+	}
+}
+
+func (s *sim) sever(a, b int, undo func(func())) {
+	for _, p := range [...]port{quorumPort, electionPort} {
+		s.net.sever(p, a, b)
+		undo(func() { s.net.mend(p, a, b) })
+	}
+}
+
+// cutOff keeps a server from all other hosts on one port.
+func (s *sim) cutOff(v *server, p port, undo func(func())) {
+	for b := range s.net.hosts {
+		if b == v.idx {
+			continue
+		}
+		s.net.sever(p, v.idx, b)
+		s.net.sever(p, b, v.idx)
+		undo(func() {
+			s.net.mend(p, v.idx, b)
+			s.net.mend(p, b, v.idx)
+		})
+	}
+}
+
+// swizzle cuts servers off one by one and mends them in another order.
+func (s *sim) swizzle(span usec, f *Fault) {
+	r := stream(uint64(f.N), uint64(f.At))
+	n := len(s.servers)
+	out, in := r.Perm(n)[:1+r.IntN(n)], r.Perm(n)
+	step := max(span/usec(2*n), 1)
+	for i, a := range out {
+		v := s.servers[a]
+		cutAt := s.now + step*usec(i+1)
+		mendAt := s.now + span + step
+		for j, b := range in {
+			if a == b {
+				mendAt += step * usec(j)
+			}
+		}
+		s.at(cutAt, func() {
+			if s.phase != phaseFaulty {
+				return
+			}
+			undo := func(do func()) {
+				s.at(mendAt, func() {
+					if s.phase == phaseFaulty {
+						do()
+					}
+				})
+			}
+			s.cutOff(v, quorumPort, undo)
+			s.cutOff(v, electionPort, undo)
+		})
+	}
+}
+
+// storm kills one server after another.
+func (s *sim) storm(until usec, f *Fault) {
+	if s.now > until || s.phase != phaseFaulty {
+		return
+	}
+	v := s.servers[s.faultRand.IntN(len(s.servers))]
+	v.crash(s.faultRand.IntN(2) == 0)
+	s.at(s.now+1+usec(s.faultRand.Int64N(int64(2*s.tick()))), func() { s.storm(until, f) })
+}
+
+// wipe replaces a disk, if enough servers keep theirs: those without one have no
+// vote before they are synced, and what is committed must be on the others.
+func (s *sim) wipe(v *server, down usec) {
+	if !v.observer {
+		left := s.ensemble.IsQuorum(func(id zab.ServerID) bool {
+			u := s.byID(id)
+			return u != v && !u.observer && !u.wiped && !u.lost
+		})
+		if !left {
+			return
+		}
+	}
+	s.probe("wiped disk")
+	v.downTill = s.now + down
+	v.crash(true)
+	v.wiped = true
+	v.format()
+	s.check.forgotten(v)
+	v.planRestart()
+}

@@ -1,0 +1,59 @@
+package zabtest
+
+import (
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/storage"
+)
+
+// mutant holds the mistakes that can be put into the servers, to prove that the
+// checks find them.
+type mutant struct {
+	ackFirst    bool
+	skipEpoch   bool
+	anyOwner    bool
+	anyZxid     bool
+	ignorePause bool
+	noConfirm   bool
+	rangeTest   bool
+}
+
+// A Mutation is a mistake by its name.
+type Mutation struct {
+	Name string
+	Bugs string // of the catalogue in the reliability reference
+	Does string
+	set  func(*mutant)
+}
+
+// Mutations lists the mistakes that Options.Mutation knows.
+func Mutations() []Mutation {
+	return []Mutation{
+		{"ack before sync", "B-02, B-03", "reports transactions as durable before they are synced", func(m *mutant) { m.ackFirst = true }},
+		{"skip epoch store", "B-25", "reports epochs as stored and does not store them", func(m *mutant) { m.skipEpoch = true }},
+		{"DIFF by range test", "B-13", "says of every zxid in its range that its history holds it", func(m *mutant) { m.rangeTest = true }},
+		{"any owner", "B-43", "lets a session write over a connection that it has left", func(m *mutant) { m.anyOwner = true }},
+		{"stale server", "B-49", "serves clients that have seen more", func(m *mutant) { m.anyZxid = true }},
+		{"sync without quorum", "R26", "answers a sync without proof of leading", func(m *mutant) { m.noConfirm = true }},
+	}
+}
+
+func newMutant(name string) mutant {
+	var m mutant
+	for _, x := range Mutations() {
+		if x.Name == name {
+			x.set(&m)
+		}
+	}
+	return m
+}
+
+// fs is the file system of a server's store.
+func (m *mutant) fs(v *server) storage.FS { return v.disk }
+
+// locate finds a zxid in a server's log.
+func (m *mutant) locate(v *server, z zab.Zxid) (zab.Zxid, bool) {
+	if m.rangeTest && z <= v.store.LastSynced() {
+		return z, true
+	}
+	return v.find(z)
+}
