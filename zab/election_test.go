@@ -647,6 +647,30 @@ func TestBothListsMustAgreeWhileOneFollowsTheOther(t *testing.T) {
 	}
 }
 
+func TestAListThatIsNotCommittedYetCountsForItsServers(t *testing.T) {
+	next := ensembleOf(t, "server.1=a:1:2 server.2=b:1:2 server.4=d:1:2 server.5=e:1:2 server.6=f:1:2:observer "+
+		"group.1=1:2:4:5 weight.4=0 version=9")
+	e := newElection(1, true, nil)
+	e.start(0, Vote{1, 5, 1}, false, votersUpTo(2), next)
+	for _, id := range []ServerID{4, 6, 7} {
+		e.step(1, &Notification{From: id, Vote: Vote{id, 9, 9}, Round: 1, Version: 2})
+	}
+	if e.vote.Leader != 1 {
+		t.Errorf("votes for %d: of 4, 6 and 7 the first has weight 0, the others no vote", e.vote.Leader)
+	}
+	if got := fmt.Sprint(e.strangers()); got != "[{7 7 1}]" {
+		t.Errorf("strangers %s", got)
+	}
+	e.step(1, &Notification{From: 5, Vote: Vote{5, 9, 9}, Round: 1, Version: 2})
+	if e.vote.Leader != 5 {
+		t.Errorf("votes for %d, want 5", e.vote.Leader)
+	}
+	e.configure(votersUpTo(2), nil)
+	if got := fmt.Sprint(e.strangers(), len(e.ballots())); got != "[{7 7 1}] 2" {
+		t.Errorf("after the change: %s", got)
+	}
+}
+
 func TestANewerListOfAMemberIsTakenOver(t *testing.T) {
 	old := votersUpTo(3)
 	next := ensembleOf(t, old.String()[:strings.Index(old.String(), "version")]+"server.4=h4:2888:3888\nversion=500000001")
