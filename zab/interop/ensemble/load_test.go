@@ -18,15 +18,23 @@ import (
 	"github.com/paddockio/paddock/zab/wire"
 )
 
+// A plan says what a load does.
+type plan struct {
+	pace    time.Duration // pause between two steps of a worker
+	writers []string      // connect strings
+	readers []string      // of workers that do nothing but read after a sync
+	stale   bool          // such a read that is stale is counted, not reported
+}
+
 // A load is a number of workers that write, each on a session of its own, and
 // keep a history.
 type load struct {
+	plan
 	t       testing.TB
 	began   time.Time
-	pace    time.Duration // pause between two steps of a worker
-	stale   bool          // a stale read after a sync is counted, not reported
 	staled  atomic.Int64
-	workers []*worker
+	read    atomic.Int64 // after a sync
+	workers []*worker    // the writers
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -46,27 +54,6 @@ type worker struct {
 	doubt    bool         // it may be one more
 	held     []string     // ephemerals
 	session  zab.SessionID
-	slowest  slowest
-}
-
-// slowest remembers the longest write of a time.
-type slowest struct {
-	mu   sync.Mutex // guards took
-	took time.Duration
-}
-
-func (s *slowest) add(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.took = max(s.took, d)
-}
-
-// take returns it and begins again.
-func (s *slowest) take() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer func() { s.took = 0 }()
-	return s.took
 }
 
 const sessionTimeout = 20 * time.Second
@@ -75,31 +62,51 @@ const sessionTimeout = 20 * time.Second
 var loads atomic.Int32
 
 // startLoad runs a worker for each connect string.
-func startLoad(t testing.TB, pace time.Duration, servers ...string) *load {
+func startLoad(t testing.TB, p plan) *load {
 	t.Helper()
-	l := &load{t: t, began: time.Now(), pace: pace}
+	l := &load{plan: p, t: t, began: time.Now()}
 	ctx, cancel := context.WithTimeout(t.Context(), peer.Patience)
 	defer cancel()
-	for i, s := range servers {
-		c, _ := peer.Connect(t, client.Config{
-			Servers: s, SessionTimeout: sessionTimeout, ConnectTimeout: time.Second, MaxBackoff: 50 * time.Millisecond, ExitOnExpiry: true,
-		})
-		w := &worker{load: l, c: c, id: i, home: fmt.Sprintf("/load/%d-%d", loads.Add(1), i)}
+	for i, s := range p.writers {
+		w := &worker{load: l, c: l.connect(s), id: i, home: fmt.Sprintf("/load/%d-%d", loads.Add(1), i)}
 		for _, path := range []string{"/load", w.home, w.home + "/reg"} {
-			if _, _, err := c.Create(ctx, path, nil, nil, wire.Persistent); err != nil && !errors.Is(err, wire.ErrNodeExists) {
+			if _, _, err := w.c.Create(ctx, path, nil, nil, wire.Persistent); err != nil && !errors.Is(err, wire.ErrNodeExists) {
 				t.Fatalf("%s on %s: %v", path, s, err)
 			}
 		}
-		w.session = c.Session().ID
+		st, _, err := w.c.Exists(ctx, w.home+"/reg")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.writes = []write{{path: w.home + "/reg", acked: true, zxid: st.Czxid}}
+		w.session = w.c.Session().ID
 		l.workers = append(l.workers, w)
 	}
 	run, stop := context.WithCancel(context.Background())
 	l.cancel = stop
-	t.Cleanup(func() { stop(); l.wg.Wait() })
+	t.Cleanup(l.stop)
 	for _, w := range l.workers {
-		l.wg.Go(func() { w.run(run) })
+		l.wg.Go(func() { l.repeat(run, fmt.Sprintf("worker %d", w.id), w.step) })
+	}
+	for i, s := range p.readers {
+		c := l.connect(s)
+		n := 0
+		l.wg.Go(func() {
+			l.repeat(run, fmt.Sprintf("reader %d", i), func(ctx context.Context) error {
+				n++
+				return l.readAfterSync(ctx, c, l.workers[n%len(l.workers)])
+			})
+		})
 	}
 	return l
+}
+
+func (l *load) connect(servers string) *client.Client {
+	l.t.Helper()
+	c, _ := peer.Connect(l.t, client.Config{
+		Servers: servers, SessionTimeout: sessionTimeout, ConnectTimeout: time.Second, MaxBackoff: 50 * time.Millisecond, ExitOnExpiry: true,
+	})
+	return c
 }
 
 // stop lets the workers finish what they are doing.
@@ -119,8 +126,13 @@ func (l *load) acked() (n int64) {
 // awaitProgress waits until each worker has had some more writes acknowledged.
 func (l *load) awaitProgress(e *peer.Ensemble) {
 	l.t.Helper()
+	l.awaitProgressOf(e, l.workers)
+}
+
+func (l *load) awaitProgressOf(e *peer.Ensemble, workers []*worker) {
+	l.t.Helper()
 	deadline := time.Now().Add(peer.Patience)
-	for _, w := range l.workers {
+	for _, w := range workers {
 		for from := w.acked.Load(); w.acked.Load() < from+5; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				e.Fatalf(l.t, "no write of worker %d is acknowledged", w.id)
@@ -165,28 +177,22 @@ func (l *load) check(states []*peer.State) {
 			report("tree", checkTree(w.writes, w.home, tree))
 		}
 	}
-	l.t.Logf("load: %d writes acknowledged, %d unknown, %d stale reads", l.acked(), unknown, l.staled.Load())
+	l.t.Logf("load: %d writes acknowledged, %d unknown; %d reads after a sync, %d stale", l.acked(), unknown, l.read.Load(), l.staled.Load())
 }
 
-func (w *worker) run(ctx context.Context) {
-	// The register was made before the history began.
-	st, _, err := w.c.Exists(context.Background(), w.home+"/reg")
-	if err != nil {
-		w.t.Errorf("worker %d: %v", w.id, err)
-		return
-	}
-	w.writes = append(w.writes, write{path: w.home + "/reg", acked: true, zxid: st.Czxid})
-	pause := time.NewTicker(max(w.pace, time.Microsecond))
+// repeat calls a step until ctx ends.
+func (l *load) repeat(ctx context.Context, who string, step func(context.Context) error) {
+	pause := time.NewTicker(l.pace)
 	defer pause.Stop()
 	for ctx.Err() == nil {
 		// What was asked for goes to its end, unless there is none.
-		opCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		stepCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		grace := context.AfterFunc(ctx, func() { time.AfterFunc(peer.Patience/2, cancel) })
-		err := w.step(opCtx)
+		err := step(stepCtx)
 		grace()
 		cancel()
 		if err != nil {
-			w.t.Errorf("worker %d: %v", w.id, err)
+			l.t.Errorf("%s: %v", who, err)
 			return
 		}
 		select {
@@ -208,7 +214,6 @@ func (w *worker) do(f func() (zab.Zxid, error), changes ...write) (acked bool, e
 	}
 	if err == nil {
 		w.acked.Add(1)
-		w.slowest.add(ret - call)
 	}
 	for _, c := range changes {
 		c.call, c.ret, c.acked, c.zxid = call, ret, err == nil, zxid
@@ -283,7 +288,7 @@ func (w *worker) step(ctx context.Context) error {
 		_, err := w.do(func() (zab.Zxid, error) { return 0, w.c.Delete(ctx, path, 0) }, write{path: path, version: deleted, owner: w.session})
 		return err
 	case 7:
-		return w.readAfterSync(ctx)
+		return w.readAfterSync(ctx, w.c, w.workers[(w.id+w.n/10)%len(w.workers)])
 	}
 }
 
@@ -297,7 +302,7 @@ func (w *worker) registered(acked bool, err error) error {
 
 // resolve finds out whether the last write to the register was carried out.
 func (w *worker) resolve(ctx context.Context) error {
-	st, err := w.synced(ctx, w.home+"/reg")
+	st, err := synced(ctx, w.c, w.home+"/reg")
 	if err != nil || st == nil {
 		return err
 	}
@@ -312,28 +317,28 @@ func (w *worker) resolve(ctx context.Context) error {
 
 // readAfterSync holds that a read after a sync sees what was acknowledged before
 // to anybody.
-func (w *worker) readAfterSync(ctx context.Context) error {
-	other := w.workers[(w.id+w.n/10)%len(w.workers)]
-	least := other.register.Load()
-	st, err := w.synced(ctx, other.home+"/reg")
+func (l *load) readAfterSync(ctx context.Context, c *client.Client, of *worker) error {
+	least := of.register.Load()
+	st, err := synced(ctx, c, of.home+"/reg")
 	if err != nil || st == nil {
 		return err
 	}
+	l.read.Add(1)
 	if st.Version < least {
-		w.staled.Add(1)
-		if !w.stale {
-			return fmt.Errorf("stale read after sync: version of %s/reg is %d, %d was acknowledged before", other.home, st.Version, least)
+		l.staled.Add(1)
+		if !l.stale {
+			return fmt.Errorf("stale read after sync: version of %s/reg is %d, %d was acknowledged before", of.home, st.Version, least)
 		}
 	}
 	return nil
 }
 
 // synced reads after a sync; nil if the connection broke.
-func (w *worker) synced(ctx context.Context, path string) (*wire.Stat, error) {
-	err := w.c.Sync(ctx, path)
+func synced(ctx context.Context, c *client.Client, path string) (*wire.Stat, error) {
+	err := c.Sync(ctx, path)
 	if err == nil {
 		var st wire.Stat
-		if _, st, err = w.c.Get(ctx, path); err == nil {
+		if _, st, err = c.Get(ctx, path); err == nil {
 			return &st, nil
 		}
 	}

@@ -103,11 +103,8 @@ func runMix(t *testing.T, specs []peer.Spec) {
 	}
 	step("every member has written everything")
 
-	var servers []string
-	for range 3 {
-		servers = append(servers, peer.Servers(e.Members...))
-	}
-	l := startLoad(t, 20*time.Millisecond, servers...)
+	all := peer.Servers(e.Members...)
+	l := startLoad(t, plan{pace: 20 * time.Millisecond, writers: []string{all, all, all}})
 	for _, m := range e.Members {
 		l.awaitProgress(e)
 		m.Kill()

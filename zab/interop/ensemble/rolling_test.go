@@ -19,7 +19,7 @@ func TestRollingMove(t *testing.T) {
 			e := peer.NewEnsemble(t, []peer.Spec{{Kind: theirs}, {Kind: theirs}, {Kind: theirs}})
 			e.Start(t)
 			all := peer.Servers(e.Members...)
-			l := startLoad(t, 10*time.Millisecond, all, all, all, all)
+			l := startLoad(t, plan{pace: 10 * time.Millisecond, writers: []string{all, all, all, all}})
 			for _, kind := range []string{ours(t), theirs} {
 				left := slices.Clone(e.Members)
 				for len(left) > 0 {
