@@ -801,7 +801,7 @@ func (l *leader) valid() error {
 	switch {
 	case n.election == nil:
 		return nil
-	case l.stage > storingEpoch && (n.epoch != n.hard.Accepted || !n.quorum(l.connected.has)):
+	case l.stage > storingEpoch && (n.epoch != n.hard.Accepted || l.stage < serving && !n.quorum(l.connected.has)):
 		return fmt.Errorf("L1: epoch %d, accepted %d, connected %v", n.epoch, n.hard.Accepted, l.connected)
 	case l.stage > proposingEpoch && l.stage < serving && (n.log.committed != n.log.last || n.log.last.Epoch() >= n.epoch || !n.quorum(l.promised.has)):
 		return fmt.Errorf("L2: promised by %v, committed %v, last %v", l.promised, n.log.committed, n.log.last)

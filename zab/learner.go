@@ -339,8 +339,7 @@ func (f *learner) reconfigured(designated ServerID) error {
 
 // sameRole checks that the list of servers has not changed this one's role.
 func (f *learner) sameRole() error {
-	n := f.n
-	if m, ok := n.ensemble.Member(n.cfg.ID); ok && m.Observer != (n.role == Observing) {
+	if n := f.n; n.observer != (n.role == Observing) {
 		return errors.New("the new configuration gives this server another role")
 	}
 	return nil
@@ -463,8 +462,10 @@ func (f *learner) tick() {
 	switch {
 	case n.now >= f.heardAt+limit && f.state == dialing:
 		f.unreachable(fmt.Errorf("the leader cannot be reached: %w", ErrTimeout))
+	case n.now >= f.heardAt+limit && f.state == broadcasting:
+		n.look(fmt.Errorf("the leader was silent for %d ms: %w", n.now-f.heardAt, ErrTimeout))
 	case n.now >= f.heardAt+limit:
-		n.look(fmt.Errorf("silence of %d ms while waiting for %v: %w", n.now-f.heardAt, f.state, ErrTimeout))
+		n.look(fmt.Errorf("waited %d ms for %v: %w", n.now-f.heardAt, f.state, ErrTimeout))
 	case f.state < broadcasting && n.election.leaderGone():
 		n.look(errors.New("the leader has given up"))
 	}

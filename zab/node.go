@@ -45,6 +45,11 @@ type Config struct {
 	// Ensemble.
 	LastSeen *Ensemble
 
+	// Observer is the role of a server that Ensemble does not list yet (peerType). A
+	// participant acknowledges like a follower from the beginning; so a
+	// reconfiguration can make a voter of it at once.
+	Observer bool
+
 	// Hard and LastZxid are what recovery found on disk.
 	Hard     HardState
 	LastZxid Zxid
@@ -124,6 +129,7 @@ type Node struct {
 
 	hard     HardState
 	lost     bool
+	observer bool // the role by the last list that had this server
 	log      history
 	disk     diskWork
 	ensemble *Ensemble // committed
@@ -154,6 +160,7 @@ func NewNode(cfg Config) (*Node, error) {
 	if n.lastSeen == nil || !cfg.ReconfigEnabled || n.lastSeen.Version <= n.ensemble.Version {
 		n.lastSeen = n.ensemble
 	}
+	n.observer = cfg.Observer
 	n.log = history{keepCount: cfg.HistoryCount, keepBytes: cfg.HistoryBytes}
 	n.log.reset(cfg.LastZxid)
 	if cfg.Ensemble == nil {
@@ -172,6 +179,7 @@ func NewNode(cfg Config) (*Node, error) {
 	case cfg.TickTime <= 0 || cfg.InitLimit <= 0 || cfg.SyncLimit <= 0:
 		return nil, fmt.Errorf("tick time %d, init limit %d and sync limit %d must be positive", cfg.TickTime, cfg.InitLimit, cfg.SyncLimit)
 	}
+	n.takeRole()
 	n.election = newElection(cfg.ID, cfg.ReconfigEnabled, cfg.Rand)
 	return n, nil
 }
@@ -471,6 +479,15 @@ func (n *Node) activate(e *Ensemble) {
 	if n.lastSeen.Version <= e.Version {
 		n.lastSeen = e
 	}
+	n.takeRole()
+}
+
+// takeRole notes whether the list has this server as an observer. One that is not
+// in it stays what it was, without a vote.
+func (n *Node) takeRole() {
+	if m, ok := n.ensemble.Member(n.cfg.ID); ok {
+		n.observer = m.Observer
+	}
 }
 
 // quorum reports whether those for whom acks is true are a quorum of the
@@ -557,11 +574,16 @@ func (n *Node) decide() {
 		return
 	}
 	e.decided, n.electing = false, false
-	n.role, n.phase, n.leader = e.role, Discovery, e.vote.Leader
-	if n.role == Leading {
+	n.phase, n.leader = Discovery, e.vote.Leader
+	if n.leader == n.cfg.ID {
+		n.role = Leading
 		n.lead = newLeader(n)
 		n.lead.discover()
 		return
+	}
+	n.role = Following
+	if n.observer {
+		n.role = Observing
 	}
 	n.learn = newLearner(n)
 	n.out.Dial = n.leader

@@ -14,6 +14,7 @@ import (
 // the expected output; -rewrite writes it again.
 //
 //	ensemble N|1,2,3 [observers=4,5] [history=COUNT]   the servers; none is started
+//	form ID...                                         start them; only the result is logged
 //	start ID... | crash ID... | wipe ID | lost ID      lost: start with an empty disk
 //	tick MS                                            time passes
 //	propose ID [COUNT]                                 transactions of the leader
@@ -40,7 +41,7 @@ func TestScenarios(t *testing.T) {
 			}
 			for _, line := range lines {
 				if err := w.command(strings.Fields(line)); err != nil {
-					d.Fatalf(t, "%s: %v\n%s", line, err, w.log.String())
+					w.logf("error: %v", err)
 				}
 				w.pump()
 			}
@@ -116,11 +117,20 @@ func (w *world) command(f []string) error {
 			w.add(m.ID, e, history)
 		}
 		for _, id := range serverIDs(w.t, args["strangers"]) {
-			w.add(id, listOf(0, voters, append(observers, id)), history)
+			w.add(id, listOf(0, append(slices.Clone(voters), id), observers), history)
 		}
 	case "start":
 		for _, h := range hosts() {
 			w.start(h, false)
+		}
+	case "form":
+		for _, h := range hosts() {
+			w.start(h, false)
+		}
+		w.pass(300)
+		w.take()
+		for _, h := range hosts() {
+			w.logf("%d %s", h.id, h.shown)
 		}
 	case "lost":
 		w.start(first(), true)
