@@ -321,3 +321,37 @@ func TestFailureAtEveryOperationIsFinalOrHarmless(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatWasRecoveredIsSafe ends the process at every operation, or lets the
+// operation fail, while the system lives on and shows the next process what may
+// not be on the disk. What that process has said it found must survive a power cut.
+func TestWhatWasRecoveredIsSafe(t *testing.T) {
+	h := newHistory(t, 0)
+	if err := h.script(); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= h.disk.Ops(); n++ {
+		for _, fails := range []bool{false, true} {
+			ok := t.Run(fmt.Sprintf("op%d/%v", n, fails), func(t *testing.T) {
+				h := newHistory(t, uint64(n))
+				if fails {
+					h.disk.FailAt(n, syscall.EIO)
+				} else {
+					h.disk.CrashAt(n)
+				}
+				h.script()
+				h.close()
+				h.disk.Kill()
+				if err := h.open(); err != nil {
+					t.Fatal(err)
+				}
+				h.disk.Crash()
+				h.close()
+				h.goOn() // open allows nothing else than before
+			})
+			if !ok {
+				return
+			}
+		}
+	}
+}

@@ -23,6 +23,7 @@ type epochState struct {
 	epoch zab.Epoch
 	known bool
 	found bool // a file was there, good or not
+	loose bool // the temporary file has it, and nobody knows whether that is safe
 }
 
 // readEpoch reads an epoch file and the temporary file of an interrupted write.
@@ -42,9 +43,32 @@ func readEpoch(fsys FS, dir, name string) (epochState, error) {
 		if err != nil {
 			continue
 		}
-		st.epoch, st.known = max(st.epoch, zab.Epoch(v)), true
+		if e := zab.Epoch(v); !st.known || e > st.epoch {
+			st.epoch, st.known, st.loose = e, true, n != name
+		}
 	}
 	return st, nil
+}
+
+// settleEpochFiles writes the epochs again that were found in the temporary files
+// of interrupted writes: before anybody is told of them, they must be safe.
+func (s *Store) settleEpochFiles() error {
+	for i, st := range []*epochState{&s.accepted, &s.current} {
+		name := []string{acceptedName, currentName}[i]
+		s.mu.Lock()
+		e, loose := st.epoch, st.loose
+		s.mu.Unlock()
+		if !loose {
+			continue
+		}
+		if err := writeWhole(s.fs, s.snapDir, name, strconv.AppendUint(nil, uint64(e), 10)); err != nil {
+			return s.fail(fmt.Errorf("write %s again: %w", name, err))
+		}
+		s.mu.Lock()
+		st.loose, st.found = false, true
+		s.mu.Unlock()
+	}
+	return nil
 }
 
 // writeWhole replaces a small file so that a crash leaves the old or the new one.
@@ -134,7 +158,7 @@ func (s *Store) setEpoch(st *epochState, name string, e zab.Epoch) error {
 		return s.fail(fmt.Errorf("write %s: %w", name, err))
 	}
 	s.mu.Lock()
-	*st = epochState{e, true, true}
+	*st = epochState{epoch: e, known: true, found: true}
 	if st == &s.current {
 		s.markEpoch = e
 	}

@@ -329,13 +329,17 @@ func (s *Store) syncMark() error {
 
 // keep wakes the keeper if it has work.
 func (s *Store) keep() {
-	now := time.Now()
+	now := s.cfg.Now()
 	due := s.mark != nil && now.Sub(s.markSynced) >= s.cfg.MarkInterval
 	if due {
 		s.markSynced = now
 		s.markDue.Store(true)
 	}
 	if due || s.log.grow.wants(s.log.off) {
+		if s.cfg.Foreground {
+			s.keepUp()
+			return
+		}
 		select {
 		case s.wake <- struct{}{}:
 		default: // it is awake
@@ -343,28 +347,26 @@ func (s *Store) keep() {
 	}
 }
 
-// keeper does what needs no waiting for: it makes the mark safe, fills the log
-// with zeros ahead of its entries and looks after the directory.
+// keepUp does what nobody needs to wait for: it makes the mark safe, fills the
+// log with zeros ahead of its entries and looks after the directory.
 func (s *Store) keepUp() {
-	for range s.wake {
-		if s.markDue.Swap(false) {
-			if err := s.mark.f.Datasync(); err != nil {
-				s.fail(fmt.Errorf("sync %s: %w", markName, err))
-			}
-			if err := s.lock.held(); err != nil {
-				s.fail(err)
-			}
+	if s.markDue.Swap(false) {
+		if err := s.mark.f.Datasync(); err != nil {
+			s.fail(fmt.Errorf("sync %s: %w", markName, err))
 		}
-		s.mu.Lock()
-		var g *grower
-		if s.log != nil {
-			g = s.log.grow
+		if err := s.lock.held(); err != nil {
+			s.fail(err)
 		}
-		s.mu.Unlock()
-		if g != nil {
-			if err := g.run(&s.logEnd); err != nil {
-				s.fail(fmt.Errorf("pre-allocate: %w", err))
-			}
+	}
+	s.mu.Lock()
+	var g *grower
+	if s.log != nil {
+		g = s.log.grow
+	}
+	s.mu.Unlock()
+	if g != nil {
+		if err := g.run(&s.logEnd); err != nil {
+			s.fail(fmt.Errorf("pre-allocate: %w", err))
 		}
 	}
 }

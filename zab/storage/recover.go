@@ -6,6 +6,7 @@ import (
 	"hash/adler32"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,10 +111,23 @@ func (s *Store) Recover() (*znode.Tree, error) {
 	if err := s.closeLog(); err != nil {
 		return nil, err
 	}
+	// What the process before has renamed may be nowhere but in memory.
+	if err := s.syncNames(); err != nil {
+		return nil, err
+	}
 	if err := s.finishInstall(); err != nil {
 		return nil, err
 	}
 	return s.recover()
+}
+
+func (s *Store) syncNames() error {
+	for _, dir := range slices.Compact([]string{s.snapDir, s.logDir}) {
+		if err := s.fs.SyncDir(dir); err != nil {
+			return s.fail(err)
+		}
+	}
+	return nil
 }
 
 func (s *Store) recover() (*znode.Tree, error) {
@@ -427,7 +441,9 @@ func (r *restorer) check() error {
 	return nil
 }
 
-// repair cuts off the unfinished write and removes empty logs.
+// repair removes empty logs, cuts off the unfinished write, and makes safe what
+// was read: the process before may have died between a write and its sync, or
+// because the sync failed.
 func (r *restorer) repair() error {
 	s := r.s
 	for _, name := range r.remove {
@@ -440,21 +456,49 @@ func (r *restorer) repair() error {
 			return s.fail(err)
 		}
 	}
-	if r.cut == nil {
-		return nil
+	if n := len(r.files.logs); n > 0 {
+		if err := r.settleLog(r.files.logs[n-1]); err != nil {
+			return s.fail(fmt.Errorf("make %s safe: %w", r.files.logs[n-1].name, err))
+		}
 	}
-	path := filepath.Join(s.logDir, r.cutFile)
-	s.logger.Warn("unfinished write cut off the newest transaction log", "file", r.cutFile,
-		"bytes", r.rec.DroppedBytes, "offset", r.cut.off, "zxid", r.last, "reason", r.cut.reason)
+	return s.settleEpochFiles()
+}
+
+// settleLog makes the newest log safe up to its last entry; the older ones were,
+// before a newer one was begun. Behind the mark the entries are written again:
+// after a sync that failed the system takes their pages for clean, and another
+// sync alone would do nothing.
+func (r *restorer) settleLog(l logFile) (err error) {
+	s := r.s
+	path := filepath.Join(s.logDir, l.name)
 	f, err := s.fs.OpenWrite(path)
 	if err != nil {
-		return s.fail(err)
+		return err
 	}
-	terr := f.Truncate(r.cut.off)
-	if err := errors.Join(terr, f.Sync(), f.Close()); err != nil {
-		return s.fail(fmt.Errorf("cut %s: %w", path, err))
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if r.cut != nil {
+		s.logger.Warn("unfinished write cut off the newest transaction log", "file", r.cutFile,
+			"bytes", r.rec.DroppedBytes, "offset", r.cut.off, "zxid", r.last, "reason", r.cut.reason)
+		if err := f.Truncate(r.cut.off); err != nil {
+			return err
+		}
 	}
-	return nil
+	at := int64(0)
+	if r.mark.seq != 0 && r.mark.log == l.zxid {
+		at = r.mark.offset
+	}
+	buf := make([]byte, min(growChunk, max(0, r.logEnd-at)))
+	for at < r.logEnd {
+		part := buf[:min(int64(len(buf)), r.logEnd-at)]
+		if _, err := f.ReadAt(part, at); err != nil && err != io.EOF {
+			return err
+		}
+		if _, err := f.WriteAt(part, at); err != nil {
+			return err
+		}
+		at += int64(len(part))
+	}
+	return f.Sync()
 }
 
 // adopt makes the result of a restorer the state of the store.

@@ -84,6 +84,12 @@ type Config struct {
 	// FS is the file system. Default: the real one.
 	FS FS
 
+	// Foreground leaves to Sync what a goroutine does beside it otherwise, and Now
+	// is the clock by which the mark is due: together they let simulations repeat
+	// every operation. Default: time.Now.
+	Foreground bool
+	Now        func() time.Time
+
 	// Rand returns a number from 0 to n-1. Default: math/rand/v2.
 	Rand func(n int64) int64
 
@@ -105,6 +111,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.FS == nil {
 		c.FS = OSFS{}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Rand == nil {
 		c.Rand = rand.Int64N
@@ -224,7 +233,11 @@ func Open(cfg Config) (*Store, error) {
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.lock.close())
 	}
-	s.keeper.Go(s.keepUp)
+	s.keeper.Go(func() { // the keeper
+		for range s.wake {
+			s.keepUp()
+		}
+	})
 	return s, nil
 }
 
