@@ -61,10 +61,7 @@ func TestKazooPublishedTests(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	python := virtualenv(t)
 	dir := t.TempDir()
-	launch := []string{binary, "server", "start-foreground"}
-	if *peer == apache {
-		launch = append([]string{"java"}, apacheServer(t)...)
-	}
+	launch := serverCommand(t, *peer)
 	plugin, err := filepath.Abs("kazoo")
 	if err != nil {
 		t.Fatal(err)

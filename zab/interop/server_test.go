@@ -108,11 +108,8 @@ func (s *server) start(t *testing.T) {
 // launch runs the process.
 func (s *server) launch(t *testing.T) {
 	t.Helper()
-	if s.kind == apache {
-		s.cmd = exec.Command("java", append(apacheServer(t), s.zooCfg())...)
-	} else {
-		s.cmd = exec.Command(binary, "server", "start-foreground", s.zooCfg())
-	}
+	command := serverCommand(t, s.kind)
+	s.cmd = exec.Command(command[0], append(command[1:], s.zooCfg())...)
 	log, err := os.OpenFile(filepath.Join(s.dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)

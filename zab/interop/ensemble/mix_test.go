@@ -182,20 +182,18 @@ func writeAll(t *testing.T, e *peer.Ensemble, m *peer.Member) {
 	}
 	for _, other := range e.Members {
 		r, stopReader := peer.Connect(t, client.Config{Servers: other.Addr(), SessionTimeout: sessionTimeout})
-		watched, _, events, err := r.GetW(ctx, home)
-		must(err)
 		must(r.Sync(ctx, home))
 		data, st, err := r.Get(ctx, home)
 		must(err)
 		if string(data) != "3" || st.Czxid != created.Czxid || st.Mzxid <= set.Mzxid || st.Version != 2 || st.Cversion != 4 || st.NumChildren != 2 {
-			t.Errorf("%v: %v wrote, read %q %+v, before that %q", other, m, data, st, watched)
+			t.Errorf("%v: %v wrote, read %q %+v", other, m, data, st)
 		}
 		if st, found, err := r.Exists(ctx, home+"/eph"); err != nil || !found || st.EphemeralOwner != eph.EphemeralOwner {
 			t.Errorf("%v: %v made an ephemeral, found %v %+v, %v", other, m, found, st, err)
 		}
 		// A write through another member fires the watch of this one.
 		if other == e.Members[len(e.Members)-1] {
-			_, _, events, err = r.GetW(ctx, home)
+			_, _, events, err := r.GetW(ctx, home)
 			must(err)
 			_, err = c.Set(ctx, home, []byte("5"), -1)
 			must(err)
