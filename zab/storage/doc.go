@@ -12,7 +12,7 @@
 // the file, the place and the last good zxid, and leaves the files alone. zxids
 // are contiguous from the snapshot to the end of the log, or recovery fails.
 //
-// Append, Sync, Roll, ShouldSnapshot, Recover, Truncate, Install and Close
+// Append, Sync, Roll, ShouldSnapshot, Recover, Truncate, Install, Forget and Close
 // belong to one goroutine. WriteSnapshot, Purge, Entries, Files and the epochs
 // are safe at any time between Recover and Close.
 //

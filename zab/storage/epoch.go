@@ -24,6 +24,7 @@ type epochState struct {
 	known bool
 	found bool // a file was there, good or not
 	loose bool // the temporary file has it, and nobody knows whether that is safe
+	temp  bool // there is a temporary file
 }
 
 // readEpoch reads an epoch file and the temporary file of an interrupted write.
@@ -39,6 +40,7 @@ func readEpoch(fsys FS, dir, name string) (epochState, error) {
 			return st, err
 		}
 		st.found = st.found || n == name
+		st.temp = n != name
 		v, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 32)
 		if err != nil {
 			continue
@@ -51,21 +53,27 @@ func readEpoch(fsys FS, dir, name string) (epochState, error) {
 }
 
 // settleEpochFiles writes the epochs again that were found in the temporary files
-// of interrupted writes: before anybody is told of them, they must be safe.
+// of interrupted writes: before anybody is told of them, they must be safe. A
+// temporary file that does not count now must not come back and count later.
 func (s *Store) settleEpochFiles() error {
 	for i, st := range []*epochState{&s.accepted, &s.current} {
 		name := []string{acceptedName, currentName}[i]
 		s.mu.Lock()
-		e, loose := st.epoch, st.loose
+		was := *st
 		s.mu.Unlock()
-		if !loose {
-			continue
+		var err error
+		switch {
+		case was.loose:
+			err = writeWhole(s.fs, s.snapDir, name, strconv.AppendUint(nil, uint64(was.epoch), 10))
+		case was.temp:
+			err = s.remove(s.snapDir, name+".tmp")
 		}
-		if err := writeWhole(s.fs, s.snapDir, name, strconv.AppendUint(nil, uint64(e), 10)); err != nil {
-			return s.fail(fmt.Errorf("write %s again: %w", name, err))
+		if err != nil {
+			return s.fail(fmt.Errorf("settle %s: %w", name, err))
 		}
 		s.mu.Lock()
-		st.loose, st.found = false, true
+		st.found = st.found || st.loose
+		st.loose, st.temp = false, false
 		s.mu.Unlock()
 	}
 	return nil
@@ -138,7 +146,10 @@ func (s *Store) SetCurrentEpoch(e zab.Epoch) error {
 	if !accepted.known || e > accepted.epoch {
 		return fmt.Errorf("set %s %d: the accepted epoch is %d", currentName, e, accepted.epoch)
 	}
-	return s.setEpoch(&s.current, currentName, e)
+	if err := s.setEpoch(&s.current, currentName, e); err != nil {
+		return err
+	}
+	return s.found()
 }
 
 func (s *Store) setEpoch(st *epochState, name string, e zab.Epoch) error {

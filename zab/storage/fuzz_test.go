@@ -31,7 +31,7 @@ func FuzzLogReader(f *testing.F) {
 	golden(f, "plain/version-2/log.1", "plain/version-2/log.33")
 	f.Add(appendHeader(nil, logMagic, 0))
 	f.Add([]byte{})
-	var dec txnDecoder
+	var dec TxnDecoder
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := newLogReader(bytes.NewReader(b), int64(len(b)))
 		end := int64(0)
@@ -62,8 +62,8 @@ func FuzzLogReader(f *testing.F) {
 
 // decodeBoth compares the decoder of replay, which uses its records again, with
 // that of package wire.
-func decodeBoth(t *testing.T, dec *txnDecoder, payload []byte) {
-	got, err := dec.decode(payload)
+func decodeBoth(t *testing.T, dec *TxnDecoder, payload []byte) {
+	got, err := dec.Decode(payload)
 	var want wire.Txn
 	d := wire.NewDecoder(payload)
 	want.Decode(&d)
@@ -88,7 +88,7 @@ func FuzzTxnDecoder(f *testing.F) {
 		}
 		f.Add(bytes.Clone(payload))
 	}
-	var dec txnDecoder
+	var dec TxnDecoder
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= txnMin {
 			decodeBoth(t, &dec, b)

@@ -24,8 +24,8 @@ type Entry struct {
 
 // Txn decodes the payload, which it copies.
 func (e *Entry) Txn() (*wire.Txn, error) {
-	var d txnDecoder
-	return d.decode(slices.Clone(e.Payload))
+	var d TxnDecoder
+	return d.Decode(slices.Clone(e.Payload))
 }
 
 // LogEntries reads a transaction log of this package or of Apache. The last pair
@@ -230,7 +230,7 @@ func (s *Store) verifyLog(l logFile) FileReport {
 		return rep
 	}
 	defer f.Close()
-	var dec txnDecoder
+	var dec TxnDecoder
 	scanLog(f, l.size, path, 0, func(e Entry, err error) bool {
 		if err != nil {
 			rep.Err = err
@@ -242,7 +242,7 @@ func (s *Store) verifyLog(l logFile) FileReport {
 		case rep.Entries > 0 && !e.Zxid.Follows(rep.Last) && rep.Err == nil:
 			rep.Err = &DamageError{File: path, Offset: e.Offset, Last: rep.Last, Reason: fmt.Sprintf("entry %v does not follow %v", e.Zxid, rep.Last)}
 		}
-		if _, derr := dec.decode(e.Payload); derr != nil && rep.Err == nil {
+		if _, derr := dec.Decode(e.Payload); derr != nil && rep.Err == nil {
 			rep.Err = &DamageError{File: path, Offset: e.Offset, Last: rep.Last, Reason: "entry " + e.Zxid.String(), Err: derr}
 		}
 		if rep.Entries == 0 {

@@ -36,7 +36,7 @@ type logWriter struct {
 // It copies payload, does no I/O and allocates nothing once the buffer has
 // grown. The zxid must follow the last one (rule R5) and be the payload's.
 //
-// Append, Sync, Roll, Truncate and Install belong to one goroutine.
+// Append, Sync, Roll, Truncate, Install and Forget belong to one goroutine.
 func (s *Store) Append(payload []byte, zxid zab.Zxid) error {
 	if err := s.failed(); err != nil {
 		return err

@@ -29,9 +29,9 @@ type Recovery struct {
 	DroppedBytes int64
 	DroppedFrom  string
 
-	// Lost is set if the directory was empty although db.autocreate is off: the
-	// server may have forgotten promises, and must not vote before it is synced
-	// (rule R14).
+	// Lost is set if the directory was empty although db.autocreate is off, or if
+	// Forget emptied it: the server has forgotten what it acknowledged, perhaps its
+	// promises too, and must not vote before it is synced (rule R14).
 	Lost bool
 
 	// DigestMismatch is the first transaction from which on the tree's digest was
@@ -78,7 +78,7 @@ type restorer struct {
 
 	tree *znode.Tree
 	res  znode.Result
-	dec  txnDecoder
+	dec  TxnDecoder
 	last zab.Zxid
 	seen [1024]entryID // the last entries, by counter: see duplicate
 
@@ -114,6 +114,11 @@ func (s *Store) Recover() (*znode.Tree, error) {
 	// What the process before has renamed may be nowhere but in memory.
 	if err := s.syncNames(); err != nil {
 		return nil, err
+	}
+	if lost, err := s.isLost(); err != nil {
+		return nil, err
+	} else if lost {
+		return s.recoverLost()
 	}
 	if err := s.finishInstall(); err != nil {
 		return nil, err
@@ -363,7 +368,7 @@ func (r *restorer) entry(payload []byte) error {
 		}
 		return fmt.Errorf("does not follow %v", r.last)
 	}
-	txn, err := r.dec.decode(payload)
+	txn, err := r.dec.Decode(payload)
 	if err != nil {
 		return err
 	}
@@ -534,24 +539,32 @@ func (s *Store) startEmpty(r *restorer) error {
 	initialize := err == nil
 	if !initialize && s.cfg.NoAutoCreate {
 		r.rec.Lost = true
-		return nil
+		return s.markLost()
 	}
-	name := snapName(0, s.cfg.Compression)
-	f := r.tree.Freeze()
-	digest := f.Digest
-	_, err = s.writeTemp(name, f, noLock{}, false)
-	if err == nil {
-		err = s.publish(name, digest)
+	if err := s.writeEmptySnapshot(r.tree); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("data directory %s cannot be written: %w", s.snapDir, err)
-	}
-	r.rec.Snapshot = name
+	r.rec.Snapshot = snapName(0, s.cfg.Compression)
 	if initialize {
 		// Last: a crash before the snapshot was safe must find the marker again.
 		if err := errors.Join(s.fs.Remove(marker), s.fs.SyncDir(s.cfg.LogDir)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// writeEmptySnapshot writes what every history begins with.
+func (s *Store) writeEmptySnapshot(tree *znode.Tree) error {
+	name := snapName(0, s.cfg.Compression)
+	f := tree.Freeze()
+	digest := f.Digest
+	_, err := s.writeTemp(name, f, noLock{}, false)
+	if err == nil {
+		err = s.publish(name, digest)
+	}
+	if err != nil {
+		return fmt.Errorf("data directory %s cannot be written: %w", s.snapDir, err)
 	}
 	return nil
 }

@@ -180,6 +180,7 @@ type Store struct {
 	recovery Recovery
 	// markEpoch is what the file currentEpoch holds, 0 if there is none.
 	markEpoch zab.Epoch
+	lost      bool // the file of Forget is there
 
 	markMu  sync.Mutex // guards writes of mark; taken before mu
 	mark    *markFile

@@ -23,7 +23,7 @@ type writer struct {
 	t    testing.TB
 	s    *Store
 	tree *znode.Tree
-	dec  txnDecoder
+	dec  TxnDecoder
 	res  znode.Result
 }
 
@@ -47,7 +47,7 @@ func (w *writer) add(payload []byte) {
 	if err := w.s.Append(payload, payloadZxid(payload)); err != nil {
 		w.t.Fatal(err)
 	}
-	txn, err := w.dec.decode(payload)
+	txn, err := w.dec.Decode(payload)
 	if err != nil {
 		w.t.Fatal(err)
 	}

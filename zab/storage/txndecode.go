@@ -6,10 +6,10 @@ import (
 	"github.com/paddockio/paddock/zab/wire"
 )
 
-// txnDecoder decodes one serialized transaction after the other into the same
-// records, so that replay allocates nothing for most of them. Strings and data
+// A TxnDecoder decodes one serialized transaction after the other into the same
+// records, so that who applies them allocates nothing for most of them. Strings and data
 // alias the bytes; a decoded transaction is good until the next call.
-type txnDecoder struct {
+type TxnDecoder struct {
 	txn     wire.Txn
 	create  wire.CreateTxn
 	del     wire.PathRecord
@@ -25,7 +25,8 @@ type txnDecoder struct {
 // maxACLs bounds the lists that are remembered.
 const maxACLs = 4096
 
-func (t *txnDecoder) decode(payload []byte) (*wire.Txn, error) {
+// Decode decodes a transaction as the log, PROPOSAL and INFORM have it.
+func (t *TxnDecoder) Decode(payload []byte) (*wire.Txn, error) {
 	if len(payload) < txnMin {
 		return nil, wire.ErrTruncated
 	}
@@ -88,7 +89,7 @@ func (t *txnDecoder) decode(payload []byte) (*wire.Txn, error) {
 }
 
 // acl reads an ACL list, the same slice for the same bytes.
-func (t *txnDecoder) acl(d *wire.Decoder) []wire.ACL {
+func (t *TxnDecoder) acl(d *wire.Decoder) []wire.ACL {
 	rest := d.Rest()
 	n, ok := aclLen(rest)
 	if !ok { // broken: let the decoder say how
