@@ -29,8 +29,9 @@ type Stored struct {
 type Membership struct {
 	Cluster ClusterID
 	ID      zab.ServerID
-	// Ensemble is the newest list that this host has heard of from its server.
-	Ensemble zab.Ensemble
+	// Ensemble is the newest list that this host has heard of from its server. It
+	// is not changed.
+	Ensemble *zab.Ensemble
 }
 
 // A View is all that a decision depends on.

@@ -104,6 +104,7 @@ func TestDecide(t *testing.T) {
 		{"another ensemble is there, and this list may still be formed", View{Self: a, Stored: stored(abc), Others: alive(member(d, other))}, Wait, "but there is another ensemble"},
 		{"another ensemble is there, and this list cannot be formed", View{Self: a, Stored: stored(abc), Others: alive(member(c, other))}, Join, ""},
 		{"data behind an acknowledged list that was not formed", View{Self: a, Stored: stored(abc), Data: true, Others: alive(says(b, Acknowledged, abc), says(c, Acknowledged, abc))}, Wait, "never formed over data"},
+		{"data behind an acknowledged list that others formed", View{Self: a, Stored: stored(abc), Data: true, Others: alive(member(b, abc))}, Join, ""},
 
 		{"an ensemble is joined", View{Self: d, Others: alive(member(a, abc))}, Join, ""},
 		{"an ensemble whose members are gone is joined", View{Self: d, Others: []Seen{{member(a, abc), false}}}, Join, ""},

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/paddockio/paddock/zab"
 )
@@ -120,8 +121,8 @@ func (l *List) ClusterID() ClusterID {
 }
 
 // Ensemble returns the list as the servers take it.
-func (l *List) Ensemble() zab.Ensemble {
-	var e zab.Ensemble
+func (l *List) Ensemble() *zab.Ensemble {
+	e := &zab.Ensemble{}
 	for _, s := range l.Seats {
 		e.Members = append(e.Members, zab.Member{ID: s.ID, Addrs: []zab.MemberAddr{s.Addr}, ClientAddr: s.ClientAddr})
 	}
@@ -137,16 +138,7 @@ func (l *List) seat(n NodeID) (Seat, bool) {
 	return l.Seats[i], true
 }
 
-// ensembleHash tells lists of running ensembles apart. Groups and weights are
-// not in it: it is for people who compare.
-func ensembleHash(e zab.Ensemble) Hash {
-	h := sha256.New()
-	for _, m := range e.Members {
-		fmt.Fprintf(h, "%d %v %s", m.ID, m.Observer, m.ClientAddr)
-		for _, a := range m.Addrs {
-			fmt.Fprintf(h, " %s %d %d", a.Host, a.QuorumPort, a.ElectionPort)
-		}
-		fmt.Fprintln(h)
-	}
-	return Hash(h.Sum(nil))
+// ensembleHash tells lists of running ensembles apart.
+func ensembleHash(e *zab.Ensemble) Hash {
+	return sha256.Sum256([]byte(strings.Join(slices.Sorted(slices.Values(e.Lines())), "\n")))
 }

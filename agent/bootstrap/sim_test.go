@@ -144,7 +144,7 @@ func (w *world) act(h *host, crash bool) {
 			w.fail("%s joins an ensemble that was never formed", h.name)
 		}
 		if w.served(h, d.Cluster) {
-			h.disk.Membership = &Membership{Cluster: d.Cluster, ID: zab.ServerID(100)}
+			h.disk.Membership = &Membership{d.Cluster, 100, w.formed[d.Cluster].Ensemble()}
 			w.logf("%s joins", h.name)
 		}
 	}

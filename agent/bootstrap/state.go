@@ -25,7 +25,7 @@ const initializeName = "initialize"
 
 const (
 	stateVersion = 1
-	maxState     = 256 << 10
+	maxState     = 1 << 20
 )
 
 // stateFile is the contents of the file.
@@ -33,10 +33,16 @@ type stateFile struct {
 	Version    int
 	Node       NodeID
 	Cluster    string
-	Seen       *ClusterID  `json:",omitempty"`
-	List       *List       `json:",omitempty"`
-	ListHash   *Hash       `json:",omitempty"`
-	Membership *Membership `json:",omitempty"`
+	Seen       *ClusterID      `json:",omitempty"`
+	List       *List           `json:",omitempty"`
+	ListHash   *Hash           `json:",omitempty"`
+	Membership *membershipFile `json:",omitempty"`
+}
+
+type membershipFile struct {
+	Cluster ClusterID
+	ID      zab.ServerID
+	Servers string // as the znode /zookeeper/config has it
 }
 
 // A disk is the part of the data directory that belongs to this package.
@@ -109,10 +115,17 @@ func parseState(data []byte) (Stored, error) {
 			return Stored{}, errors.New("the hash is not that of the list")
 		}
 	}
-	if m := f.Membership; m != nil && (m.Cluster == ClusterID{} || m.ID < 0 || m.ID > maxID) {
-		return Stored{}, errors.New("the membership has no cluster or a wrong id")
+	st := Stored{Node: f.Node, Cluster: f.Cluster, List: f.List}
+	if m := f.Membership; m != nil {
+		if (m.Cluster == ClusterID{}) || m.ID < 1 || m.ID > maxID {
+			return Stored{}, errors.New("the membership has no cluster or no id")
+		}
+		e, err := zab.ParseEnsemble(m.Servers)
+		if err != nil {
+			return Stored{}, fmt.Errorf("the list of servers: %w", err)
+		}
+		st.Membership = &Membership{m.Cluster, m.ID, e}
 	}
-	st := Stored{Node: f.Node, Cluster: f.Cluster, List: f.List, Membership: f.Membership}
 	if f.Seen != nil {
 		st.Seen = *f.Seen
 	}
@@ -120,7 +133,10 @@ func parseState(data []byte) (Stored, error) {
 }
 
 func formatState(st Stored) ([]byte, error) {
-	f := stateFile{Version: stateVersion, Node: st.Node, Cluster: st.Cluster, List: st.List, Membership: st.Membership}
+	f := stateFile{Version: stateVersion, Node: st.Node, Cluster: st.Cluster, List: st.List}
+	if m := st.Membership; m != nil {
+		f.Membership = &membershipFile{m.Cluster, m.ID, m.Ensemble.String()}
+	}
 	if st.Seen != (ClusterID{}) {
 		f.Seen = &st.Seen
 	}
@@ -245,7 +261,7 @@ func (d disk) form(st Stored) (Stored, error) {
 }
 
 // newer stores a list that the server has got to know.
-func (d disk) newer(st Stored, e zab.Ensemble) (Stored, error) {
+func (d disk) newer(st Stored, e *zab.Ensemble) (Stored, error) {
 	m := *st.Membership
 	m.Ensemble = e
 	st.Membership = &m

@@ -6,8 +6,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/paddockio/paddock/zab"
 )
 
 func TestStateSurvivesARestart(t *testing.T) {
@@ -23,6 +21,7 @@ func TestStateSurvivesARestart(t *testing.T) {
 	}
 	self := with(voter("a"), func(h *Host) { h.Node = st.Node })
 	st.Seen, st.List = ClusterID{7}, listOf(t, self, voter("b"), voter("c"))
+	st.Membership = &Membership{st.List.ClusterID(), 1, st.List.Ensemble()}
 	if err := d.save(st); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +107,7 @@ func TestOnlyAFormedServerMayVoteEmpty(t *testing.T) {
 	if err := d.allowVote(); err != nil {
 		t.Fatal(err)
 	}
-	if st, err = d.join(st, Membership{ClusterID{1}, 3, zab.Ensemble{}}); err != nil {
+	if st, err = d.join(st, Membership{ClusterID{1}, 3, st.List.Ensemble()}); err != nil {
 		t.Fatal(err)
 	}
 	check("joined", true)
