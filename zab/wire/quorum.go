@@ -74,23 +74,20 @@ type QuorumPacket struct {
 	Auth []ID   // REQUEST: the identities of the client; nil is null
 }
 
-// minPacket is the size of a packet whose data and identities are null or empty.
-const minPacket = 4 + 8 + 4 + 4
-
-// QuorumPacketSize returns the size of the packet that begins at b if it is
-// whole, which is so if the size is not above len(b). Otherwise the size is the
-// least that the packet can have, more than len(b): calling again before so many
-// bytes have come is a waste. limit bounds the data, and the identities together.
-// An error wraps ErrPacket: no bytes can make a packet of this.
+// QuorumPacketSize returns the size of the packet that begins at b if it is whole,
+// which is so if the size is not above len(b). Otherwise the result is a length,
+// more than len(b) and not more than the packet's: before so many bytes have come
+// nothing new can be said. limit bounds the data, and the identities together. An
+// error wraps ErrPacket: no bytes can make a packet of this.
 func QuorumPacketSize(b []byte, limit int) (int, error) {
 	if len(b) < 4 {
-		return minPacket, nil
+		return 4, nil
 	}
 	if t := PacketType(binary.BigEndian.Uint32(b)); !t.Valid() {
 		return 0, fmt.Errorf("%v: %w", t, ErrPacket)
 	}
 	if len(b) < 16 {
-		return minPacket, nil
+		return 16, nil
 	}
 	at := 16
 	n := int(int32(binary.BigEndian.Uint32(b[12:])))
@@ -141,8 +138,10 @@ func appendIdentities(b []byte, ids []ID) []byte {
 	return b
 }
 
-// appendHead appends what precedes size bytes of data in a packet.
-func appendHead(b []byte, t PacketType, z zab.Zxid, size int) []byte {
+// AppendPacketHead appends what precedes size bytes of data in a packet; size -1 is
+// null. Behind the data comes the list of identities, of which AppendInt(b, -1) is
+// null.
+func AppendPacketHead(b []byte, t PacketType, z zab.Zxid, size int) []byte {
 	return AppendInt(AppendLong(AppendInt(b, int32(t)), int64(z)), int32(size))
 }
 
@@ -250,7 +249,7 @@ type ForwardedRequest struct {
 
 // AppendPacket appends the REQUEST packet.
 func (r *ForwardedRequest) AppendPacket(b []byte) []byte {
-	b = appendHead(b, PacketRequest, -1, 8+4+4+len(r.Body))
+	b = AppendPacketHead(b, PacketRequest, -1, 8+4+4+len(r.Body))
 	b = AppendInt(AppendInt(AppendLong(b, int64(r.Session)), r.Cxid), int32(r.Op))
 	return appendIdentities(append(b, r.Body...), r.Auth)
 }
@@ -267,13 +266,13 @@ func (r *ForwardedRequest) DecodePacket(p *QuorumPacket) error {
 
 // AppendRevalidate appends the REVALIDATE packet of a learner.
 func AppendRevalidate(b []byte, t Touch) []byte {
-	b = appendHead(b, PacketRevalidate, -1, touchSize)
+	b = AppendPacketHead(b, PacketRevalidate, -1, touchSize)
 	return AppendInt(t.Append(b), -1)
 }
 
 // AppendRevalidation appends the REVALIDATE packet of a leader.
 func AppendRevalidation(b []byte, r Revalidation) []byte {
-	b = appendHead(b, PacketRevalidate, -1, 8+1)
+	b = AppendPacketHead(b, PacketRevalidate, -1, 8+1)
 	return AppendInt(r.Append(b), -1)
 }
 
@@ -285,30 +284,30 @@ func AppendMessage(b []byte, m *zab.Message) []byte {
 	t := PacketType(m.Type)
 	switch m.Type {
 	case zab.MsgProposal, zab.MsgInform:
-		b = appendHead(b, t, m.Proposal.Zxid, len(m.Proposal.Data))
+		b = AppendPacketHead(b, t, m.Proposal.Zxid, len(m.Proposal.Data))
 		b = append(b, m.Proposal.Data...)
 	case zab.MsgAck, zab.MsgCommit, zab.MsgDiff, zab.MsgTrunc, zab.MsgSnap:
-		b = appendHead(b, t, m.Zxid, -1)
+		b = AppendPacketHead(b, t, m.Zxid, -1)
 	case zab.MsgUpToDate:
-		b = appendHead(b, t, -1, -1)
+		b = AppendPacketHead(b, t, -1, -1)
 	case zab.MsgPing, zab.MsgNewLeader:
 		b = AppendBuffer(AppendLong(AppendInt(b, int32(t)), int64(m.Zxid)), m.Data)
 	case zab.MsgCommitAndActivate:
-		b = AppendLong(appendHead(b, t, m.Zxid, 8), int64(m.Leader))
+		b = AppendLong(AppendPacketHead(b, t, m.Zxid, 8), int64(m.Leader))
 	case zab.MsgInformAndActivate:
-		b = AppendLong(appendHead(b, t, m.Proposal.Zxid, 8+len(m.Proposal.Data)), int64(m.Leader))
+		b = AppendLong(AppendPacketHead(b, t, m.Proposal.Zxid, 8+len(m.Proposal.Data)), int64(m.Leader))
 		b = append(b, m.Proposal.Data...)
 	case zab.MsgFollowerInfo, zab.MsgObserverInfo:
 		info := LearnerInfo{m.From, QuorumProtocol, m.Version}
-		b = info.Append(appendHead(b, t, m.Zxid, learnerInfoSize))
+		b = info.Append(AppendPacketHead(b, t, m.Zxid, learnerInfoSize))
 	case zab.MsgLeaderInfo:
-		b = AppendInt(appendHead(b, t, m.Zxid, 4), QuorumProtocol)
+		b = AppendInt(AppendPacketHead(b, t, m.Zxid, 4), QuorumProtocol)
 	case zab.MsgAckEpoch:
 		epoch := int32(-1)
 		if m.HasEpoch {
 			epoch = int32(m.Epoch)
 		}
-		b = AppendInt(appendHead(b, t, m.Zxid, 4), epoch)
+		b = AppendInt(AppendPacketHead(b, t, m.Zxid, 4), epoch)
 	default:
 		panic(fmt.Sprintf("message of type %d has no packet", m.Type))
 	}

@@ -194,12 +194,12 @@ func TestPacketSizeIsKnownAsSoonAsItCanBe(t *testing.T) {
 		"type 20":              {0, 0, 0, 20},
 		"TLS":                  {0x16, 3, 1, 2},
 		"HTTP":                 []byte("GET "),
-		"data too long":        appendHead(nil, PacketProposal, 1, 101),
-		"data of -2 bytes":     appendHead(nil, PacketProposal, 1, -2),
-		"too many identities":  AppendInt(appendHead(nil, PacketRequest, -1, -1), 13),
-		"identity too long":    AppendInt(AppendInt(appendHead(nil, PacketRequest, -1, -1), 1), 101),
-		"identity of -2 bytes": AppendInt(AppendInt(appendHead(nil, PacketRequest, -1, -1), 1), -2),
-		"identities too long together": append(AppendInt(AppendInt(appendHead(nil, PacketRequest, -1, -1), 1), 93),
+		"data too long":        AppendPacketHead(nil, PacketProposal, 1, 101),
+		"data of -2 bytes":     AppendPacketHead(nil, PacketProposal, 1, -2),
+		"too many identities":  AppendInt(AppendPacketHead(nil, PacketRequest, -1, -1), 13),
+		"identity too long":    AppendInt(AppendInt(AppendPacketHead(nil, PacketRequest, -1, -1), 1), 101),
+		"identity of -2 bytes": AppendInt(AppendInt(AppendPacketHead(nil, PacketRequest, -1, -1), 1), -2),
+		"identities too long together": append(AppendInt(AppendInt(AppendPacketHead(nil, PacketRequest, -1, -1), 1), 93),
 			make([]byte, 93)...),
 	} {
 		if n, err := QuorumPacketSize(b, 100); !errors.Is(err, ErrPacket) {
