@@ -97,6 +97,50 @@ func TestEntries(t *testing.T) {
 	}
 }
 
+// TestInstalledSnapshotLeavesAGap has logs on both sides of an installed snapshot
+// which follow each other by their zxids.
+func TestInstalledSnapshotLeavesAGap(t *testing.T) {
+	disk := storagetest.NewDisk(1)
+	cfg := storage.Config{DataDir: "/data", FS: disk}
+	s := start(t, cfg)
+	log(t, s, 1, 3)
+	x := zab.Zxid(7) // 4 to 7 were never logged here
+	tree := znode.New(znode.Config{})
+	tree.Apply(txnOf(x), new(znode.Result))
+	if err := s.SetAcceptedEpoch(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Install(tree.Freeze(), new(sync.Mutex), 1); err != nil {
+		t.Fatal(err)
+	}
+	e := zab.NewZxid(1, 1)
+	log(t, s, e, e+1)
+	for _, after := range []zab.Zxid{0, 2, 3} {
+		if got, err := zxids(s, after); !errors.Is(err, storage.ErrNoHistory) {
+			t.Errorf("behind %v: %v, %v; want ErrNoHistory", after, got, err)
+		}
+	}
+	if at, err := s.Locate(5); err != nil || at != 3 {
+		t.Errorf("5 is at %v, %v; want 3, behind which Entries proves nothing", at, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Without the snapshot the older one must not stand in for it.
+	if err := disk.WriteFile("/data/version-2/snapshot.7", []byte("damaged")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := storage.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var dmg *storage.DamageError
+	if tree, err := s.Recover(); !errors.As(err, &dmg) {
+		t.Errorf("recovered up to %v over the gap, %v", tree.LastZxid(), err)
+	}
+}
+
 func TestPurgeKeepsWhatIsNeeded(t *testing.T) {
 	w := newDamaged(t)
 	s, tree := open2(t, w.cfg)

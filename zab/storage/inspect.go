@@ -118,6 +118,9 @@ func (s *Store) Entries(after zab.Zxid) iter.Seq2[Entry, error] {
 				if err == nil && !e.Zxid.Follows(last) {
 					err = fmt.Errorf("%s: %v does not follow %v", e.File, e.Zxid, last)
 				}
+				if z, ok := fl.between(last, e.Zxid); ok && err == nil {
+					err = fmt.Errorf("%w: %v, of which there is a snapshot, came between %v and %v", ErrNoHistory, z, last, e.Zxid)
+				}
 				if err == nil && last == after && !found && e.Zxid != after+1 {
 					err = ErrNoHistory // a later epoch: others may lie between
 				}

@@ -54,6 +54,22 @@ type files struct {
 	snaps []snapFile
 }
 
+// between returns the label of a snapshot that proves that entries are missing
+// between two which follow each other by their zxids: the first of an epoch
+// follows everything before. An installed snapshot leaves such a gap. The label
+// of a leader that had begun its epoch and proposed nothing is no transaction.
+func (fl *files) between(last, next zab.Zxid) (zab.Zxid, bool) {
+	if last.Epoch() == next.Epoch() {
+		return 0, false
+	}
+	for _, sn := range fl.snaps {
+		if last < sn.zxid && sn.zxid < next && sn.zxid.Counter() != 0 {
+			return sn.zxid, true
+		}
+	}
+	return 0, false
+}
+
 type logFile struct {
 	name string
 	zxid zab.Zxid // in the name
@@ -368,6 +384,9 @@ func (r *restorer) entry(payload []byte) error {
 		}
 		return fmt.Errorf("does not follow %v", r.last)
 	}
+	if s, ok := r.files.between(r.last, z); ok {
+		return fmt.Errorf("does not follow %v directly: %v, of which there is a snapshot, came between", r.last, s)
+	}
 	txn, err := r.dec.Decode(payload)
 	if err != nil {
 		return err
@@ -593,13 +612,14 @@ func (r *restorer) readEpochs() error {
 }
 
 // settleEpochs brings the epochs in line with the history: accepted ≥ current ≥
-// epoch of the last transaction. What is missing is known to be 0 for a new
-// server only.
+// epoch of the last transaction. What is missing is known to be 0 only for a
+// server without a transaction, which may have been stopped before its first
+// promise, or between that and its first history.
 func (s *Store) settleEpochs(r *restorer, empty bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, c := &s.accepted, &s.current
-	if empty && !r.rec.Lost {
+	if (empty || r.last == 0) && !r.rec.Lost {
 		a.known, c.known = a.known || !a.found, c.known || !c.found
 	}
 	if a.known && c.known && a.epoch < c.epoch {
