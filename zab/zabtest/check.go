@@ -286,6 +286,12 @@ func (c *checker) installed(v *server, z zab.Zxid, e zab.Epoch) {
 
 // forgotten notes that the disk was emptied.
 func (c *checker) forgotten(v *server) {
+	v.view = view{accepted: v.view.accepted} // a promise is a promise
+	c.reset(v, c.root)
+}
+
+// wiped notes that there is another disk.
+func (c *checker) wiped(v *server) {
 	v.view = view{}
 	c.reset(v, c.root)
 }
@@ -454,8 +460,8 @@ func (c *checker) sending(v *server, conn *peerConn, m *zab.Message) {
 	case zab.MsgAck:
 		c.acking(v, conn, m)
 	case zab.MsgAckEpoch:
-		if w.accepted < conn.peer.view.accepted && conn.peer.shown.role == zab.Leading && conn.peer.shown.epoch > w.accepted {
-			c.s.fail("S13", "server %d acknowledges epoch %d, its disk holds a promise to %d", v.id, conn.peer.shown.epoch, w.accepted)
+		if w.accepted != v.shown.epoch {
+			c.s.fail("S13", "server %d acknowledges epoch %d, its disk holds a promise to %d", v.id, v.shown.epoch, w.accepted)
 		}
 		if m.HasEpoch && m.Epoch != w.votes() {
 			c.s.fail("S13", "server %d says that its current epoch is %d, its disk says %d", v.id, m.Epoch, w.current)
@@ -521,6 +527,7 @@ func (c *checker) acking(v *server, conn *peerConn, m *zab.Message) {
 		return
 	}
 	conn.acked = true
+	v.lost, v.wiped = false, false // it holds what the leader's epoch began with
 	if w.current != m.Zxid.Epoch() {
 		c.s.fail("S12", "server %d acknowledges NEWLEADER of epoch %d, its current epoch is %d", v.id, m.Zxid.Epoch(), w.current)
 	}

@@ -296,6 +296,6 @@ func (s *sim) wipe(v *server, down usec) {
 	v.crash(true)
 	v.wiped = true
 	v.format()
-	s.check.forgotten(v)
+	s.check.wiped(v)
 	v.planRestart()
 }

@@ -15,6 +15,7 @@ type params struct {
 	initLimit, syncLimit int
 	historyCount         int
 	snapCount            int64
+	prealloc             int64
 	parallelEpochs       bool
 	drift                bool
 
@@ -52,6 +53,7 @@ func drawParams(o *Options, r *rand.Rand) params {
 		initLimit: 5 + r.IntN(10), syncLimit: 2 + r.IntN(5),
 		historyCount:   []int{1, 4, 20, 500}[r.IntN(4)],
 		snapCount:      []int64{8, 40, 200, 1000}[r.IntN(4)],
+		prealloc:       []int64{-1, 8 << 10}[r.IntN(2)],
 		parallelEpochs: r.IntN(2) == 0,
 		drift:          r.IntN(2) == 0,
 		depth:          1 + r.IntN(4),

@@ -394,7 +394,8 @@ func (c *checker) read(cl *client, o *operation, r *reply) {
 		case r.op == wire.OpExists && st == nil:
 			kind = watchExist
 		}
-		if st != nil || r.op == wire.OpExists {
+		had := slices.ContainsFunc(cl.watches, func(w clientWatch) bool { return w.path == b.Path && w.kind == kind })
+		if !had && (st != nil || r.op == wire.OpExists) {
 			c.s.stats.Watches++
 			cl.watches = append(cl.watches, clientWatch{b.Path, kind, r.zxid})
 		}

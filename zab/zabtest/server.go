@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/storage"
@@ -46,7 +47,7 @@ type server struct {
 	paused   bool
 	deferred []func() // what came while paused
 	downTill usec     // the process is not started again before
-	restart  bool     // a start is planned
+	restarts int      // counts plans of a start: an older one does not hold
 	slowDisk usec     // what each job takes longer
 	fullDisk bool
 	wiped    bool // lost its disk, and has not been synced since
@@ -140,7 +141,8 @@ const dataDir = "/data"
 func (v *server) storeConfig() storage.Config {
 	return storage.Config{
 		DataDir: dataDir, ServerID: v.id, NoAutoCreate: true, FS: v.s.mutant.fs(v),
-		PreallocBytes: -1, NoMark: true, SnapCount: v.s.p.snapCount,
+		PreallocBytes: v.s.p.prealloc, SnapCount: v.s.p.snapCount, Foreground: true,
+		Now:   func() time.Time { return time.UnixMicro(int64(v.s.now)) },
 		Znode: treeConfig, Rand: v.rand.Int64N,
 	}
 }
@@ -163,7 +165,7 @@ func (v *server) start() {
 		return
 	}
 	v.boot++
-	v.host, v.up, v.paused, v.restart = true, true, false, false
+	v.host, v.up, v.paused = true, true, false
 	v.clock = clock{base: zab.Millis(v.rand.Int64N(1 << 40)), since: v.s.now, rate: v.s.drawRate(), wallMs: v.clock.wallMs}
 	v.shown = shown{leader: zab.NoServer}
 	v.dial = dialing{to: zab.NoServer}
@@ -179,6 +181,7 @@ func (v *server) start() {
 		return
 	}
 	v.s.log(v, "started", v.tree.LastZxid())
+	v.s.log(v, "recovery", fmt.Sprintf("%+v", v.store.Recovery()))
 	v.s.check.started(v)
 	for b := range v.s.servers {
 		if b != v.idx {
@@ -199,8 +202,18 @@ func (v *server) recover() error {
 		return err
 	}
 	accepted, aerr := st.AcceptedEpoch()
-	current, cerr := st.CurrentEpoch()
-	v.lost = st.Recovery().Lost || aerr != nil || cerr != nil
+	current, _ := st.CurrentEpoch()
+	if v.lost = st.Recovery().Lost; !v.lost && aerr != nil {
+		// Promises are lost (rule R14). A lost current epoch is not, since it is at
+		// least that of the last transaction.
+		v.s.probe("promise lost")
+		v.lost = true
+		if v.tree, err = st.Forget(); err != nil {
+			return err
+		}
+		accepted, _ = st.AcceptedEpoch()
+		current = 0
+	}
 	cfg := zab.Config{
 		ID: v.id, Ensemble: v.s.ensemble,
 		Hard: zab.HardState{Accepted: accepted, Current: current}, LastZxid: v.tree.LastZxid(), Lost: v.lost,
@@ -254,15 +267,15 @@ const forever usec = 1 << 60
 
 // planRestart starts the process again after a while, unless it is to stay down.
 func (v *server) planRestart() {
-	if v.restart || v.downTill == forever {
+	v.restarts++
+	if v.downTill == forever {
 		return
 	}
-	v.restart = true
+	n := v.restarts
 	wait := max(v.downTill-v.s.now, 0) + millisecond + usec(v.s.faultRand.Int64N(int64(2*v.s.tick())))
 	v.s.at(v.s.now+wait, func() {
-		v.restart = false
 		switch {
-		case v.up:
+		case v.up || v.restarts != n:
 		case v.downTill > v.s.now:
 			v.planRestart()
 		default:
@@ -718,6 +731,16 @@ func (v *server) connOf(id zab.LinkID) *peerConn {
 	return nil
 }
 
+// linked reports whether a connection to another server is open at both ends.
+func (v *server) linked(u *server) bool {
+	for _, c := range v.conns {
+		if c.peer == u && c.link.end[0].open && c.link.end[1].open && u.connOf(c.link.id) != nil {
+			return true
+		}
+	}
+	return false
+}
+
 func (v *server) dropConn(c *peerConn) {
 	for i := range v.conns {
 		if v.conns[i] == c {
@@ -846,7 +869,7 @@ func (v *server) receiveMessage(c *peerConn, p *packet) {
 	}
 	switch m.Type {
 	case zab.MsgSnap:
-		tree, _, err := storage.NewTree(bytes.NewReader(p.snap), treeConfig, m.Zxid)
+		tree, _, err := storage.ReadStream(bytes.NewReader(p.snap), treeConfig, m.Zxid)
 		if err != nil {
 			v.s.fail("S17", "server %d cannot read the snapshot %v of server %d: %v", v.id, m.Zxid, c.peer.id, err)
 			return
@@ -928,35 +951,16 @@ func (v *server) forget() {
 	var tree *znode.Tree
 	v.queue(logLane, job{"forget", func() (err error) {
 		v.finishSnapshot()
-		tree, err = v.setAside()
+		v.lost = true // from its beginning on
+		v.view.also = append(v.view.also, span{v.s.check.root, v.s.check.root})
+		if tree, err = v.store.Forget(); err == nil {
+			v.s.check.forgotten(v)
+		}
 		return err
 	}, func() {
 		v.tree = tree
 		v.step(zab.Message{Type: zab.MsgForgotten})
 	}})
-}
-
-// setAside renames the directory, which happens wholly or not at all, and begins
-// a new one.
-func (v *server) setAside() (*znode.Tree, error) {
-	if err := v.store.Close(); err != nil {
-		return nil, err
-	}
-	const dir = dataDir + "/version-2"
-	if err := v.disk.Rename(dir, fmt.Sprintf("%s/aside-%d", dataDir, v.disk.Ops())); err != nil {
-		return nil, err
-	}
-	if err := v.disk.SyncDir(dataDir); err != nil {
-		return nil, err
-	}
-	v.lost = true
-	v.s.check.forgotten(v)
-	st, err := storage.Open(v.storeConfig())
-	if err != nil {
-		return nil, err
-	}
-	v.store = st
-	return st.Recover()
 }
 
 // stream writes history to a link.
@@ -1011,7 +1015,7 @@ func (v *server) streamSnapshot(c *peerConn, done *zab.Message, report func()) {
 		// The tree can be frozen once; the snapshot waits for the other one.
 		v.finishSnapshot()
 	}
-	if err := storage.EncodeSnapshot(&b, v.tree.Freeze(), noLock); err != nil {
+	if err := storage.EncodeStream(&b, v.tree.Freeze(), noLock); err != nil {
 		v.s.fail("S17", "server %d: encode a snapshot: %v", v.id, err)
 		return
 	}

@@ -179,7 +179,7 @@ func newSim(o Options) *sim {
 		})
 		v.format()
 		v.initialize()
-		s.check.forgotten(v)
+		s.check.wiped(v)
 	}
 	for i := range s.p.clients {
 		s.clients = append(s.clients, &client{
@@ -361,7 +361,7 @@ func (s *sim) established(in []*server) *server {
 		}
 		if s.ensemble.IsQuorum(func(id zab.ServerID) bool {
 			u := s.byID(id)
-			return u != nil && slices.Contains(in, u) && u.up && u.shown.serves() && u.shown.leader == v.id && u.shown.epoch == v.shown.epoch
+			return u == v || slices.Contains(in, u) && u.up && u.shown.serves() && u.shown.leader == v.id && v.linked(u)
 		}) {
 			return v
 		}

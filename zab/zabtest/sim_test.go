@@ -2,58 +2,110 @@ package zabtest
 
 import (
 	"flag"
+	"fmt"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
-var playSeed = flag.Uint64("seed", 0, "print the trace of this seed")
+var (
+	playSeed = flag.Uint64("seed", 0, "the first seed that TestSeeds plays")
+	level    = flag.Int("faults", int(Default), "faults of the seeds: 0 default, 1 heavy, 2 none")
+	trace    = flag.Bool("trace", false, "TestSeeds plays one seed and prints everything")
+)
 
-func TestOne(t *testing.T) {
-	o := Options{Seed: *playSeed, Servers: 3, Faults: None}
-	if testing.Verbose() {
-		o.Trace = os.Stderr
+// seedsOf returns how many seeds to play, and for how long at most: a number for
+// every commit, others by PADDOCK_SIM_SEEDS and PADDOCK_SIM_SECONDS.
+func seedsOf(t *testing.T, usual int) (int, time.Time) {
+	limit := time.Now().Add(time.Hour)
+	number := func(name string) int {
+		s := os.Getenv(name)
+		if s == "" {
+			return 0
+		}
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatalf("%s=%q: %v", name, s, err)
+		}
+		return n
 	}
-	r := Run(o)
-	t.Logf("%v events, %v simulated, %+v %v", r.Events, r.Simulated, r.Stats, r.Probes)
-	if r.Violation != nil {
-		t.Fatal(r.Violation)
+	if n := number("PADDOCK_SIM_SEEDS"); n > 0 {
+		usual = n
 	}
+	if n := number("PADDOCK_SIM_SECONDS"); n > 0 {
+		limit = time.Now().Add(time.Duration(n) * time.Second)
+		usual = 1 << 30
+	}
+	return usual, limit
 }
 
-func TestMany(t *testing.T) {
-	rules := map[string]int{}
-	var first *Result
-	var events int
-	var simulated float64
-	for seed := range uint64(*seeds) {
-		r := Run(Options{Seed: *playSeed + seed, Faults: Level(*level)})
+// TestSeeds plays seeds. What fails is printed with its seed, and is played again
+// with its trace by -seed N -trace.
+func TestSeeds(t *testing.T) {
+	if *trace {
+		if r := Run(Options{Seed: *playSeed, Faults: Level(*level), Trace: os.Stdout}); r.Violation != nil {
+			t.Fatal(r.Violation)
+		}
+		return
+	}
+	seeds, limit := seedsOf(t, 60)
+	probes, faults := map[string]int{}, map[FaultKind]int{}
+	var simulated, elected, served time.Duration
+	var events, writes, failed, played int
+	begin := time.Now()
+	for i := range seeds {
+		if time.Now().After(limit) {
+			break
+		}
+		r := Run(Options{Seed: *playSeed + uint64(i), Faults: Level(*level)})
+		played++
+		simulated += r.Simulated
 		events += r.Events
-		simulated += r.Simulated.Seconds()
-		if v := r.Violation; v != nil {
-			rules[v.Rule]++
-			text := v.Text
-			if len(text) > 2000 {
-				text = text[:2000]
-			}
-			if rules[v.Rule] <= 4 {
-				t.Errorf("seed %d (%d faults): %s at %v: %s", r.Options.Seed, len(r.Plan), v.Rule, v.At, text)
-			}
-			if first == nil {
-				first = &r
+		writes += r.Stats.Writes
+		elected, served = max(elected, r.Stats.Elected), max(served, r.Stats.Served)
+		for k, n := range r.Stats.Faults {
+			faults[k] += n
+		}
+		for k, n := range r.Probes {
+			probes[k] += n
+		}
+		if r.Violation != nil {
+			t.Errorf("seed %d, faults %d: %v", r.Options.Seed, *level, r.Violation)
+			if failed++; failed == 10 {
+				break
 			}
 		}
 	}
-	t.Logf("%d seeds, %d events, %.0f s: %v", *seeds, events, simulated, rules)
+	took := time.Since(begin)
+	t.Logf("%d seeds, %v simulated in %v (%.0f to 1), %d events, %d writes; longest election %v, write behind it %v",
+		played, simulated.Round(time.Second), took.Round(time.Millisecond), simulated.Seconds()/took.Seconds(), events, writes, elected, served)
+	t.Logf("faults: %v", counts(faults))
+	t.Logf("probes: %v", counts(probes))
 }
 
-var (
-	seeds = flag.Int("seeds", 20, "how many seeds")
-	level = flag.Int("level", 2, "faults")
-)
+func counts[K comparable](m map[K]int) string {
+	var list []string
+	for k, n := range m {
+		list = append(list, fmt.Sprintf("%v %d", k, n))
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
+}
 
-func TestTrace(t *testing.T) {
-	r := Run(Options{Seed: *playSeed, Faults: Level(*level), Trace: os.Stdout})
-	if r.Violation != nil {
-		t.Fatal(r.Violation)
+// TestSameSeedSameRun is the foundation of everything else: a run can be repeated.
+func TestSameSeedSameRun(t *testing.T) {
+	for seed := range uint64(6) {
+		o := Options{Seed: seed, Faults: Heavy, Faulty: time.Minute}
+		a, b := Run(o), Run(o)
+		if a.Hash != b.Hash || a.Events != b.Events {
+			t.Errorf("seed %d: hash %x after %d events, then %x after %d", seed, a.Hash, a.Events, b.Hash, b.Events)
+		}
+		o.Seed += 1000
+		if c := Run(o); c.Hash == a.Hash {
+			t.Errorf("seeds %d and %d are the same run", seed, o.Seed)
+		}
 	}
 }
