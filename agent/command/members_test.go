@@ -1,0 +1,124 @@
+package command
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/paddockio/paddock/zab"
+)
+
+const listOfFour = `server.1=10.0.0.1:2888:3888:participant;0.0.0.0:2181
+server.2=10.0.0.2:2888:3888:participant;10.9.0.2:2181
+server.3=10.0.0.3:2888:3888:participant
+server.4=10.0.0.4:2888:3888:observer;[::]:2181
+version=100000004`
+
+// TestMembersCommandsSayWhatChanges checks the arguments of reconfigurations; that
+// a real ensemble carries them out is tested where there is one.
+func TestMembersCommandsSayWhatChanges(t *testing.T) {
+	e, err := zab.ParseEnsemble(listOfFour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles := func(observer bool) change {
+		return func(e *zab.Ensemble, args []string) ([]string, []string, error) {
+			return changeRoles(e, args, observer)
+		}
+	}
+	for _, tc := range []struct {
+		name             string
+		change           change
+		args             string
+		joining, leaving string
+		fault            string
+	}{
+		{"promote", roles(false), "4", "server.4=10.0.0.4:2888:3888:participant;[0:0:0:0:0:0:0:0]:2181", "", ""},
+		{"promote a voter", roles(false), "1", "", "", "server 1 is participant already"},
+		{"promote nobody", roles(false), "9", "", "", "server 9 is not on the list"},
+		{"demote", roles(true), "1 3", "server.1=10.0.0.1:2888:3888:observer;0.0.0.0:2181,server.3=10.0.0.3:2888:3888:observer", "", ""},
+		{"replace", replaceMember, "2 4", "server.4=10.0.0.4:2888:3888:participant;[0:0:0:0:0:0:0:0]:2181", "2", ""},
+		{"replace by a voter", replaceMember, "2 3", "", "", "server 3 is participant already"},
+		{"replace an observer", replaceMember, "4 1", "", "", "server 4 has no vote"},
+		{"remove", removeMembers, "2 4", "", "2,4", ""},
+		{"remove a name", removeMembers, "host", "", "", `wants the id of a server, got "host"`},
+		{"add", addMembers, "server.5=h5:2888:3888:observer;2181", "server.5=h5:2888:3888:observer;0.0.0.0:2181", "", ""},
+		{"add half a line", addMembers, "server.5=h5:2888", "", "", "server.5=h5:2888: "},
+		{"add a word", addMembers, "h5", "", "", `wants server.ID=HOST:PORT:PORT, got "h5"`},
+	} {
+		joining, leaving, err := tc.change(e, strings.Fields(tc.args))
+		if tc.fault != "" {
+			if err == nil || !strings.Contains(err.Error(), tc.fault) {
+				t.Errorf("%s: %v, want %q", tc.name, err, tc.fault)
+			}
+			continue
+		}
+		if err != nil || strings.Join(joining, ",") != tc.joining || strings.Join(leaving, ",") != tc.leaving {
+			t.Errorf("%s: joining %q, leaving %q, %v, want %q and %q", tc.name, joining, leaving, err, tc.joining, tc.leaving)
+		}
+	}
+	for i, want := range []string{"10.0.0.1:2181", "10.9.0.2:2181", "", "10.0.0.4:2181"} {
+		if got := clientOf(e.Members[i]); got != want {
+			t.Errorf("clients reach server %d at %q, want %q", i+1, got, want)
+		}
+	}
+}
+
+func TestAuthFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "auth")
+	for text, want := range map[string]string{
+		"digest:super:secret\n": "digest super:secret", "digest:super:a b\r\nsecond": "digest super:a b", "x:": "x ", "": "", ":x": "", "no colon": "",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		scheme, auth, err := readAuth(name)
+		if got := scheme + " " + string(auth); (err == nil) != (want != "") || err == nil && got != want {
+			t.Errorf("%q is read as %q, %v, want %q", text, got, err, want)
+		}
+		if err != nil && strings.Contains(text, "no colon") && strings.Contains(err.Error(), text) {
+			t.Errorf("the error shows what may be a secret: %v", err)
+		}
+	}
+}
+
+// TestModeOfAServer asks servers that answer as Apache's do, or not at all.
+func TestModeOfAServer(t *testing.T) {
+	for answer, want := range map[string]string{
+		"Zookeeper version: 3.9.5\nMode: leader\nNode count: 5\n": "leader", "Mode: observer": "observer",
+		"This ZooKeeper instance is not currently serving requests\n": "not serving", "": "no answer",
+		strings.Repeat("x", 100<<10): "no answer",
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			conn, err := l.Accept()
+			if err == nil {
+				word := make([]byte, 4)
+				_, err = conn.Read(word)
+				if string(word) != "srvr" {
+					err = errors.New("asked " + string(word))
+				}
+				_, _ = conn.Write([]byte(answer)) // the client may have enough
+				conn.Close()
+			}
+			done <- err
+		}()
+		if got := askMode(t.Context(), l.Addr().String()); got != want {
+			t.Errorf("%.40q: mode %q, want %q", answer, got, want)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		l.Close()
+		if got := askMode(t.Context(), l.Addr().String()); got != "no answer" {
+			t.Errorf("a closed port: mode %q", got)
+		}
+	}
+}
