@@ -19,11 +19,11 @@ start 5: 1 is FOLLOWING, 2 is FOLLOWING, 3 is LEADING, 4 is FOLLOWING, 5 is FOLL
 
 func TestTheThirdOfFiveLeads(t *testing.T) {
 	t.Run("paddock", func(t *testing.T) {
-		program, err := local.Build(t.Context(), t.TempDir())
+		binary, err := local.Build(t.Context(), t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
-		elect(t, program)
+		elect(t, local.Paddock(binary))
 	})
 	t.Run("Apache", func(t *testing.T) {
 		if _, err := os.Stat(local.DebianClasspath); err != nil && os.Getenv("CI") != "true" {

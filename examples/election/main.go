@@ -38,11 +38,11 @@ func main() {
 		if *apache != "" {
 			return run(ctx, dir, local.Apache(*apache), os.Stdout)
 		}
-		program, err := local.Build(ctx, dir)
+		binary, err := local.Build(ctx, dir)
 		if err != nil {
 			return err
 		}
-		return run(ctx, dir, program, os.Stdout)
+		return run(ctx, dir, local.Paddock(binary), os.Stdout)
 	}()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "election:", err)

@@ -17,12 +17,12 @@ func TestTheMoveLosesNothing(t *testing.T) {
 	if _, err := os.Stat(local.DebianClasspath); err != nil && os.Getenv("CI") != "true" {
 		t.Skip("Debian's package libzookeeper-java is not installed")
 	}
-	paddock, err := local.Build(t.Context(), t.TempDir())
+	binary, err := local.Build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	if err := run(t.Context(), t.TempDir(), local.Apache(local.DebianClasspath), paddock, &out); err != nil {
+	if err := run(t.Context(), t.TempDir(), local.Apache(local.DebianClasspath), local.Paddock(binary), &out); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	if strings.Count(out.String(), " runs paddock\n") != 3 || strings.Count(out.String(), " runs Apache ZooKeeper\n") != 3 || !numbers.MatchString(out.String()) {

@@ -35,11 +35,11 @@ func main() {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		paddock, err := local.Build(ctx, dir)
+		binary, err := local.Build(ctx, dir)
 		if err != nil {
 			return err
 		}
-		return run(ctx, dir, local.Apache(*apache), paddock, os.Stdout)
+		return run(ctx, dir, local.Apache(*apache), local.Paddock(binary), os.Stdout)
 	}()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "rollingmove:", err)
