@@ -242,7 +242,6 @@ func (c *checker) truncating(v *server, z zab.Zxid) {
 		c.s.fail("S10", "server %d truncates to %v, which its log that ends at %v does not hold", v.id, z, w.appended.zxid)
 		return
 	}
-	c.loses(v, w.appended, r, "truncates to")
 	w.also = append(w.also, span{r, w.appended})
 }
 
@@ -460,7 +459,8 @@ func (c *checker) sending(v *server, conn *peerConn, m *zab.Message) {
 	case zab.MsgAck:
 		c.acking(v, conn, m)
 	case zab.MsgAckEpoch:
-		if w.accepted != v.shown.epoch {
+		// The promise of an observer binds nobody.
+		if w.accepted < v.shown.epoch || w.accepted > v.shown.epoch && !v.observer {
 			c.s.fail("S13", "server %d acknowledges epoch %d, its disk holds a promise to %d", v.id, v.shown.epoch, w.accepted)
 		}
 		if m.HasEpoch && m.Epoch != w.votes() {
@@ -494,7 +494,11 @@ func (c *checker) sending(v *server, conn *peerConn, m *zab.Message) {
 		if r := c.rec(v, m.Zxid, "commits"); v.shown.leads() {
 			c.commit(v, r)
 		}
-	case zab.MsgPing, zab.MsgDiff, zab.MsgTrunc:
+	case zab.MsgTrunc:
+		// What is not committed now may be by the time the learner cuts it off; it is
+		// sent again, and those who acknowledged it have it.
+		c.loses(v, conn.peer.view.durable, c.rec(v, m.Zxid, "has its learner truncate to"), "has its learner truncate to")
+	case zab.MsgPing, zab.MsgDiff:
 	default:
 		c.s.fail("S19", "server %d sends a message of type %d", v.id, m.Type)
 	}

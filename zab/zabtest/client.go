@@ -487,7 +487,7 @@ func (c *client) think() {
 	c.thinking = true
 	c.s.at(c.s.now+usec(c.rand.ExpFloat64()*float64(c.s.p.think)), func() {
 		c.thinking = false
-		if c.conn == nil || !c.conn.live || c.quiet {
+		if c.conn == nil || !c.conn.live || c.quiet || c.s.opt.Ops > 0 && c.ops >= c.s.opt.Ops {
 			return // connected goes on
 		}
 		if c.inflight.len() < c.s.p.depth {

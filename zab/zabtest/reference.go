@@ -49,6 +49,7 @@ type refState struct {
 
 type refSession struct {
 	opened, closed zab.Zxid
+	xid            int32 // of the last change
 	owned          map[string]bool
 }
 
@@ -153,6 +154,13 @@ func (f *reference) apply(r *record) {
 		}
 		f.s.fail("S21", "%v is a change by session %v, which is not open", h.Zxid, h.Session)
 		return
+	}
+	if ss != nil {
+		if h.Cxid < ss.xid {
+			f.s.fail("S30", "%v is request %d of session %v, behind request %d: it came over a connection that the session has left", h.Zxid, h.Cxid, h.Session, ss.xid)
+			return
+		}
+		ss.xid = h.Cxid
 	}
 	if m, ok := r.txn.Body.(*wire.MultiTxn); ok {
 		if _, at := m.Failed(); at >= 0 {

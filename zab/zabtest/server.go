@@ -405,10 +405,6 @@ func (v *server) perform(rd *zab.Ready) bool {
 		work = true
 		v.truncate(z)
 	}
-	if rd.Forget {
-		work = true
-		v.forget()
-	}
 	if rd.Install != nil {
 		work = true
 		v.install(*rd.Install)
@@ -943,24 +939,6 @@ func (v *server) find(z zab.Zxid) (zab.Zxid, bool) {
 		}
 	}
 	return at, true
-}
-
-// forget empties the data directory: the server rejoins as one that lost its disk.
-func (v *server) forget() {
-	v.s.probe("forget")
-	var tree *znode.Tree
-	v.queue(logLane, job{"forget", func() (err error) {
-		v.finishSnapshot()
-		v.lost = true // from its beginning on
-		v.view.also = append(v.view.also, span{v.s.check.root, v.s.check.root})
-		if tree, err = v.store.Forget(); err == nil {
-			v.s.check.forgotten(v)
-		}
-		return err
-	}, func() {
-		v.tree = tree
-		v.step(zab.Message{Type: zab.MsgForgotten})
-	}})
 }
 
 // stream writes history to a link.

@@ -77,6 +77,7 @@ type Result struct {
 type Stats struct {
 	Writes, Reads, Syncs, Replies int // answered
 	Watches, Events               int
+	Clients, Ops                  int // clients, and operations of the one who asked for most
 	SessionsLost                  int
 	Committed                     int
 	Reigns                        int // leaders that served
@@ -146,6 +147,10 @@ func Run(o Options) (res Result) {
 			s.fail("panic", "%v\n%s", r, debug.Stack())
 		}
 		s.closeAll()
+		s.stats.Clients = len(s.clients)
+		for _, c := range s.clients {
+			s.stats.Ops = max(s.stats.Ops, c.ops)
+		}
 		s.stats.Committed = len(s.check.committed) - 1
 		res = Result{
 			Options: o, Violation: s.violation, Hash: s.hash, Events: s.events, Simulated: s.now.duration(),

@@ -14,6 +14,7 @@ import (
 var (
 	playSeed = flag.Uint64("seed", 0, "the first seed that TestSeeds plays")
 	level    = flag.Int("faults", int(Default), "faults of the seeds: 0 default, 1 heavy, 2 none")
+	first    = flag.Bool("first", false, "TestSeeds ends with the first seed that fails")
 	trace    = flag.Bool("trace", false, "TestSeeds plays one seed and prints everything")
 )
 
@@ -74,7 +75,7 @@ func TestSeeds(t *testing.T) {
 		}
 		if r.Violation != nil {
 			t.Errorf("seed %d, faults %d: %v", r.Options.Seed, *level, r.Violation)
-			if failed++; failed == 10 {
+			if failed++; failed == 10 || *first {
 				break
 			}
 		}
