@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/paddockio/paddock/agent/admin"
+	"github.com/paddockio/paddock/agent/bootstrap"
 	"github.com/paddockio/paddock/agent/config"
 	"github.com/paddockio/paddock/agent/services"
 	"github.com/paddockio/paddock/configsync"
@@ -30,9 +31,10 @@ type Agent struct {
 	log     *slog.Logger
 	started time.Time
 
-	zookeeper *server.Server // nil: role client
-	client    *client.Client // nil: a ZooKeeper server and nothing else
-	lock      storage.Lock   // on the data directory; nil without a client
+	bootstrap *bootstrap.Bootstrap // nil: no gossip
+	zookeeper *server.Server       // nil: role client
+	client    *client.Client       // nil: a ZooKeeper server and nothing else
+	lock      storage.Lock         // on the data directory; nil without a client
 	session   *sessionFile
 	registry  *registry.Registry
 	services  *services.Loader
@@ -97,6 +99,8 @@ func New(cfg config.Config, log *slog.Logger) (_ *Agent, err error) {
 		if err := a.openZooKeeper(); err != nil {
 			return nil, err
 		}
+	} else if err := a.openBootstrap(server.Config{}); err != nil {
+		return nil, err
 	}
 	if a.wantsClient() {
 		if err := a.openApps(); err != nil {
@@ -110,6 +114,9 @@ func New(cfg config.Config, log *slog.Logger) (_ *Agent, err error) {
 // close gives up what New took, for an agent that never ran.
 func (a *Agent) close() error {
 	var errs []error
+	if a.bootstrap != nil {
+		errs = append(errs, a.bootstrap.Close())
+	}
 	if a.zookeeper != nil {
 		errs = append(errs, a.zookeeper.Close())
 	}

@@ -20,6 +20,9 @@ func serverConfig(cfg config.Config, log *slog.Logger) (server.Config, error) {
 	if z.Role == config.RoleObserver {
 		return server.Config{}, fmt.Errorf("%s: an observer of an ensemble is not supported by this version: run a server alone, or role client with zab.connect", cfg.Where("zab.role"))
 	}
+	if cfg.Bootstrap.Cluster != "" {
+		return server.Config{}, fmt.Errorf("%s: a server of an ensemble that gossip finds is not supported by this version: run a server alone, or role client with zab.connect", cfg.Where("bootstrap.cluster"))
+	}
 	sc := z.Server
 	sc.Version, sc.InitialConfig = api.BuildVersion().ZooKeeperText(), cfg.Text
 	sc.Storage.ServerID = sc.ID

@@ -125,7 +125,7 @@ func (c Config) Validate() error {
 		check(0 <= p.port && p.port <= 65535, "%s wants a number from 1 to 65535, got %d", p.name, p.port)
 	}
 	c.setDefaults()
-	check(c.QuorumPort != c.ElectionPort, "QuorumPort and ElectionPort are both %d", c.QuorumPort)
+	check(c.QuorumPort != c.ElectionPort, "ElectionPort %d is that of the quorum too", c.ElectionPort)
 	if c.Role != RoleClient && c.ClientAddr != "" {
 		err := validAddr(zab.MemberAddr{Host: "h", QuorumPort: 1, ElectionPort: 2}, c.ClientAddr)
 		check(err == nil, "ClientAddr: %v", err)

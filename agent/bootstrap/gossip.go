@@ -60,7 +60,13 @@ func openGossip(ctx context.Context, cfg Config, self Host, advertise netip.Addr
 		BindAddrs: []string{listen.Addr().String()}, BindPort: int(listen.Port()), Logger: logger,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("gossip at %s: %w", cfg.Listen, err)
+		// Its errors do not say in a way that programs understand that a port is taken.
+		if l, lerr := net.Listen("tcp", cfg.Listen); lerr != nil {
+			err = lerr
+		} else {
+			l.Close()
+		}
+		return nil, fmt.Errorf("gossip port: %w", err)
 	}
 	g.self = netip.AddrPortFrom(advertise, uint16(tcp.GetAutoBindPort()))
 	mc := memberlist.DefaultLANConfig()

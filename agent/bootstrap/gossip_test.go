@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -331,6 +333,15 @@ func TestStrangersChangeNothing(t *testing.T) {
 	}
 	if r := other.Status().Reason; !strings.HasPrefix(r, "1 of 3 expected hosts seen") {
 		t.Errorf("the host with another name: %q", r)
+	}
+}
+
+func TestTakenPortIsToldApart(t *testing.T) {
+	s := newSite(t, 1)
+	s.start(0, nil)
+	s.dirs[0] = t.TempDir()
+	if b, err := New(s.config(0, nil)); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a second one on the port: %v, %v", b, err)
 	}
 }
 

@@ -304,7 +304,7 @@ func named(role Role, join []string, names ...string) []*host {
 // TestTwoEnsemblesAreNeverFormed drives hosts through lost and old news,
 // partitions, crashes between every two steps and lost disks.
 func TestTwoEnsemblesAreNeverFormed(t *testing.T) {
-	runs := 300 // 20,000 were run once
+	runs := 150 // 20,000 were run once
 	abc := []string{"a", "b", "c"}
 	for _, tc := range []struct {
 		name   string

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/paddockio/paddock/agent/config"
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/wire"
@@ -60,13 +60,13 @@ func reconfigCommand(cmd *cobra.Command, f change) *cobra.Command {
 	addServerFlag(cmd)
 	cmd.Flags().StringVar(&authFile, "auth-file", "", "a `FILE` with scheme:auth of a user that may do this")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		scheme, auth, err := readAuth(authFile)
+		auth, err := config.ReadAuth(authFile)
 		if err != nil {
 			return err
 		}
 		return withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			if scheme != "" {
-				if err := c.AddAuth(ctx, scheme, auth); err != nil {
+			for _, a := range auth {
+				if err := c.AddAuth(ctx, a.Scheme, a.Data); err != nil {
 					return err
 				}
 			}
@@ -241,30 +241,6 @@ func explainReconfig(err error) error {
 		return fmt.Errorf("%w: too many of the voters that would be are not connected, or not up to date", err)
 	}
 	return err
-}
-
-// maxAuth bounds the file with a user.
-const maxAuth = 4096
-
-// readAuth reads scheme:auth from the first line of a file; no file is no user.
-func readAuth(file string) (scheme string, auth []byte, err error) {
-	if file == "" {
-		return "", nil, nil
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return "", nil, err
-	}
-	defer f.Close()
-	line, err := bufio.NewReader(io.LimitReader(f, maxAuth)).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return "", nil, err
-	}
-	scheme, rest, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":")
-	if !ok || scheme == "" {
-		return "", nil, fmt.Errorf("%s: wants scheme:auth in the first line, such as digest:super:secret", file)
-	}
-	return scheme, []byte(rest), nil
 }
 
 // A memberRow is one server for show.

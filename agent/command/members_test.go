@@ -3,8 +3,6 @@ package command
 import (
 	"errors"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -63,24 +61,6 @@ func TestMembersCommandsSayWhatChanges(t *testing.T) {
 	for i, want := range []string{"10.0.0.1:2181", "10.9.0.2:2181", "", "10.0.0.4:2181"} {
 		if got := clientOf(e.Members[i]); got != want {
 			t.Errorf("clients reach server %d at %q, want %q", i+1, got, want)
-		}
-	}
-}
-
-func TestAuthFile(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "auth")
-	for text, want := range map[string]string{
-		"digest:super:secret\n": "digest super:secret", "digest:super:a b\r\nsecond": "digest super:a b", "x:": "x ", "": "", ":x": "", "no colon": "",
-	} {
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		scheme, auth, err := readAuth(name)
-		if got := scheme + " " + string(auth); (err == nil) != (want != "") || err == nil && got != want {
-			t.Errorf("%q is read as %q, %v, want %q", text, got, err, want)
-		}
-		if err != nil && strings.Contains(text, "no colon") && strings.Contains(err.Error(), text) {
-			t.Errorf("the error shows what may be a secret: %v", err)
 		}
 	}
 }

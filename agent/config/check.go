@@ -33,7 +33,8 @@ func (c Config) Validate() error {
 	var v validation
 	v.require("name", c.Name != "" && !strings.ContainsFunc(c.Name, unicode.IsSpace), "wants a name without blanks, got %q", c.Name)
 	v.require("data_dir", c.DataDir != "" || c.Dev, "is required")
-	v.zab(c.Zab)
+	v.zab(c.Zab, c.Bootstrap.Cluster != "")
+	v.bootstrap(c)
 	v.registry(c.Registry)
 	v.dns(c.DNS)
 	v.targets(c.ConfigSync)
@@ -97,11 +98,12 @@ func parsePort(s string) (int, error) {
 
 const maxInt = 1<<31 - 1
 
-func (v *validation) zab(z Zab) {
+// zab checks the server; gossips says that its ensemble may be found by gossip.
+func (v *validation) zab(z Zab, gossips bool) {
 	v.oneOf("zab.role", string(z.Role), string(RoleAuto), string(RoleVoter), string(RoleObserver), string(RoleClient))
 	v.connect(z)
 	v.atLeast("zab.session_timeout", z.Client.SessionTimeout, time.Second)
-	v.servers(z)
+	v.servers(z, gossips)
 	v.server(z.Server)
 	v.storage(z.Server.Storage)
 }
@@ -193,7 +195,7 @@ func (v *validation) sessionTimeouts(z server.Config) {
 	v.require("zab.min_session_timeout", low <= high, "%v is more than max_session_timeout, %v", low, high)
 }
 
-func (v *validation) servers(z Zab) {
+func (v *validation) servers(z Zab, gossips bool) {
 	e, err := ParseEnsemble(z.Servers)
 	for _, f := range faults(err, "") {
 		key := "zab.servers"
@@ -203,8 +205,8 @@ func (v *validation) servers(z Zab) {
 		v.fail(key, "%s", f.Msg)
 	}
 	if err != nil || len(e.Members) == 0 {
-		v.require("zab.role", z.Role != RoleObserver || len(z.Servers) > 0 || z.ZooCfg != "",
-			"an observer needs zab.servers: somebody must have a vote")
+		v.require("zab.role", z.Role != RoleObserver || len(z.Servers) > 0 || z.ZooCfg != "" || gossips,
+			"an observer needs zab.servers or bootstrap.cluster: somebody must have a vote")
 		return
 	}
 	if z.Role == RoleClient {
@@ -223,6 +225,28 @@ func (v *validation) servers(z Zab) {
 		v.fail("zab.role", "voter, but server %d is an observer in zab.servers", id)
 	case !s.Observer && z.Role == RoleObserver:
 		v.fail("zab.role", "observer, but server %d is a participant in zab.servers", id)
+	}
+}
+
+func (v *validation) bootstrap(c Config) {
+	b := c.Bootstrap.Config
+	if b.Cluster == "" {
+		v.require("bootstrap.join", len(b.Join) == 0, "needs bootstrap.cluster")
+		v.require("bootstrap.expect", b.Expect == 0, "needs bootstrap.cluster")
+		return
+	}
+	b.Name, b.DataDir = c.Name, "-" // the directory is checked where it belongs
+	for _, err := range unjoin(b.Validate()) {
+		name, rest, _ := strings.Cut(err.Error(), " ")
+		name, index, isList := strings.Cut(name, "[")
+		key := "bootstrap." + snake(name)
+		if name == "Name" {
+			key = "name"
+		}
+		if isList {
+			key += "[" + index
+		}
+		v.fail(key, "%s", rest)
 	}
 }
 
@@ -350,7 +374,7 @@ func unjoin(err error) []error {
 func (v *validation) ports(c Config) {
 	used := map[string]string{}
 	for _, l := range []struct{ key, addr string }{
-		{"zab.client_listen", c.Zab.Server.Listen}, {"dns.listen", c.DNS.Listen}, {"admin.listen", c.Admin.Listen},
+		{"zab.client_listen", c.Zab.Server.Listen}, {"dns.listen", c.DNS.Listen}, {"admin.listen", c.Admin.Listen}, {"bootstrap.listen", gossipListen(c)},
 	} {
 		_, port, err := splitAddr(l.addr)
 		if err != nil || port == 0 {
@@ -361,6 +385,14 @@ func (v *validation) ports(c Config) {
 		}
 		used[l.addr] = l.key
 	}
+}
+
+// gossipListen is where gossip listens, "" if it does not.
+func gossipListen(c Config) string {
+	if c.Bootstrap.Cluster == "" {
+		return ""
+	}
+	return c.Bootstrap.Listen
 }
 
 // checkZnode reports why a path cannot be a znode's (class PathUtils).

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/paddockio/paddock/agent/admin"
+	"github.com/paddockio/paddock/agent/bootstrap"
 	"github.com/paddockio/paddock/agent/services"
 	"github.com/paddockio/paddock/configsync"
 	"github.com/paddockio/paddock/registry"
@@ -41,6 +42,7 @@ type Config struct {
 	DataDir string
 
 	Zab        Zab
+	Bootstrap  Bootstrap
 	Registry   Registry
 	DNS        nameserver.Config
 	ConfigSync []configsync.Target
@@ -93,6 +95,16 @@ type Zab struct {
 	Server server.Config
 }
 
+// Bootstrap is about finding the other hosts.
+type Bootstrap struct {
+	// An empty Cluster switches gossip off.
+	bootstrap.Config
+	// AuthFile has, in its first line, scheme:auth of a user that may change the
+	// list of servers, as ReadAuth reads it: a host that comes later puts itself on
+	// the list. Default none.
+	AuthFile string
+}
+
 // Registry is about the services of this host and the picture of all services.
 type Registry struct {
 	// An empty Root switches the registry off.
@@ -131,6 +143,7 @@ func Default() Config {
 				Znode: znode.Config{ExtendedTypes: true, Digest: true},
 			},
 		},
+		Bootstrap: Bootstrap{Config: bootstrap.Config{Listen: "0.0.0.0:7946", QuorumPort: 2888, ElectionPort: 3888}},
 		Registry: Registry{
 			Config: registry.Config{
 				Root: "/dubbo", Settle: 10 * time.Millisecond, Resync: time.Minute, OpTimeout: 10 * time.Second, SaveEvery: 5 * time.Second,

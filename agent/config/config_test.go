@@ -238,6 +238,41 @@ environment: PADDOCK_LOG_FORMAT: wants one of text, json, got "xml"`
 	}
 }
 
+func TestBootstrapFaultsAreReportedByKey(t *testing.T) {
+	long := strings.Repeat("n", 64)
+	file := write(t, "agent.yaml", `name: `+long+`
+bootstrap:
+  cluster: a b
+  listen: here
+  join: [10.0.0.1, "h:0"]
+  expect: 99
+  election_port: 2888
+`)
+	_, err := Load(Options{File: file})
+	got := strings.ReplaceAll(err.Error(), file, "agent.yaml")
+	want := `agent.yaml:1: name: wants a name of 1 to 63 bytes without blanks, got "` + long + `"
+agent.yaml:3: bootstrap.cluster: wants a name of 1 to 63 bytes without blanks, got "a b"
+agent.yaml:4: bootstrap.listen: wants an IP address and port such as 0.0.0.0:7946, got "here"
+agent.yaml:5: bootstrap.join[1]: wants host or host:port, got "h:0"
+agent.yaml:6: bootstrap.expect: wants a number from 0 to 31, got 99
+agent.yaml:7: bootstrap.election_port: 2888 is that of the quorum too`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for text, want := range map[string]string{
+		"bootstrap: {expect: 3}": "bootstrap.expect: needs bootstrap.cluster",
+		"bootstrap: {join: [h]}": "bootstrap.join: needs bootstrap.cluster",
+		"zab: {role: observer}":  "an observer needs zab.servers or bootstrap.cluster",
+		"{zab: {role: observer}, bootstrap: {cluster: demo, join: [h]}}":                  "",
+		"{zab: {client_listen: \"0.0.0.0:7946\"}, bootstrap: {cluster: demo, expect: 1}}": "is already",
+	} {
+		_, err := Load(Options{File: write(t, "agent.yaml", text+"\n")})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
 func TestDevNeedsNoFileAndNoDataDirectory(t *testing.T) {
 	c, err := Load(Options{Dev: true})
 	if err != nil {

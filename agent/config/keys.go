@@ -29,10 +29,21 @@ var exceptions = map[string]string{
 	"server.Config.Storage":       "",
 	"storage.Config.ServerID":     "-", // the id of the server
 	"storage.Config.Znode":        "-", // that of the server
+	"storage.Config.Foreground":   "-", // for simulations
 	"storage.Config.NoAutoCreate": "-", // only in an ensemble: nobody else has the data of a server alone
 	"server.Config.Znode":         "",
 	"znode.Config.LocalSessions":  "-", // only in an ensemble
 	"znode.Config.MaxTxnBytes":    "-", // follows from max_buffer
+
+	"config.Bootstrap.Config":     "",
+	"bootstrap.Config.Name":       "-", // that of the agent
+	"bootstrap.Config.Role":       "-", // zab.role
+	"bootstrap.Config.ID":         "-", // zab.id
+	"bootstrap.Config.ClientAddr": "-", // zab.client_listen
+	"bootstrap.Config.DataDir":    "-", // those of the server
+	"bootstrap.Config.LogDir":     "-",
+	"bootstrap.Config.MustExist":  "-",
+	"bootstrap.Config.Pace":       "-", // for tests
 
 	"config.Registry.Config":   "",
 	"registry.Config.Dir":      "-",
