@@ -98,9 +98,8 @@ type Report struct {
 	Events   int
 	CatchUps int // events of setWatches
 
-	Holders int // times at which two sessions held a lock at once, each by its own knowledge
 	Guarded int // writes that a Guard accepted
-	Stale   int // and refused
+	Stale   int // and refused: another session held the lock as well
 
 	// Tree is the reference after the last transaction.
 	Tree *znode.Tree
@@ -143,9 +142,11 @@ type run struct {
 
 	floors map[int]floor // of a sync, by index: what it must show
 
-	feeds   map[feedKey]*[]change // the changes of what is watched
-	catchUp map[int][]missed      // of a setWatches, by index: the events it must cause
-	ids     map[int][]wire.ID     // of a connection, by number: identities after the run; see idsAt
+	feeds     map[feedKey]*[]change // the changes of what is watched
+	recursive bool                  // some feed is of a recursive watch
+	changes   int32                 // of the tree so far
+	rearmed   map[int]rearmed       // of a setWatches, by index
+	ids       map[int][]identity    // of a connection, by number
 }
 
 // lifetime is a session in the log.

@@ -26,10 +26,11 @@ func (r *run) replay() {
 	order := r.statesSeen(first)
 	finals := slices.Clone(r.opt.Finals)
 	slices.SortStableFunc(finals, func(a, b Final) int { return cmp.Compare(a.Tree.LastZxid(), b.Tree.LastZxid()) })
-	p := &player{run: r, t: t, prep: znode.NewPrep(t), suffixes: map[string]int64{}, conns: r.identities()}
+	p := &player{run: r, t: t, prep: znode.NewPrep(t), suffixes: map[string]int64{}}
 	for _, b := range r.opt.Banks {
 		p.banks = append(p.banks, newLedger(b))
 	}
+	r.identities()
 	r.collectFeeds()
 
 	at := -1
@@ -98,8 +99,8 @@ func (r *run) statesSeen(first zab.Zxid) []int32 {
 	return order
 }
 
-// identities returns what each connection is at each entry: conn -> changes.
-func (r *run) identities() map[int][]identity {
+// identities finds what each connection is.
+func (r *run) identities() {
 	conns := map[int][]identity{}
 	for _, e := range r.h.Entries {
 		switch {
@@ -115,7 +116,6 @@ func (r *run) identities() map[int][]identity {
 		}
 	}
 	r.ids = conns
-	return conns
 }
 
 // identity is what a connection is from an entry on.
@@ -140,7 +140,6 @@ type player struct {
 	*run
 	t        *znode.Tree
 	prep     *znode.Prep
-	conns    map[int][]identity
 	res      znode.Result
 	judged   wire.Txn
 	suffixes map[string]int64 // the last sequence number below a path
@@ -489,7 +488,7 @@ func (p *player) read(i int) {
 	}
 	switch e.Op {
 	case wire.OpSetWatches, wire.OpSetWatches2:
-		p.catchUpOf(i, e)
+		p.rearm(i, e)
 		return
 	case wire.OpMultiRead:
 		p.report.Reads++
