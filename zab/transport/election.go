@@ -68,6 +68,9 @@ const (
 	// hopeless is how long an attempt to connect may take before a newer one has
 	// better prospects.
 	hopeless = 500 * time.Millisecond
+	// muteFault is how many connections in a row a peer closes without a word before
+	// it is named for it.
+	muteFault = 5
 	// maxHandshakes is how many connections may not have said yet who they are.
 	maxHandshakes = 64
 )
@@ -109,6 +112,7 @@ type peer struct {
 	abort    func()        // ends the attempt under way; nil: there is none
 	began    time.Time     // the attempt under way
 	err      error         // why there is no connection
+	mute     int           // connections in a row that p has closed without a word
 	sent     uint64
 	received uint64
 }
@@ -355,6 +359,7 @@ func (e *Election) keepConnected(ctx context.Context, p *peer) {
 		case err != nil:
 			e.noteError(p, err)
 		case conn == nil:
+			e.noteError(p, ErrNotDialled)
 			// p knows now and dials. Apache would close a connection just made on being
 			// told again.
 			pause = max(pause, tellPause)
@@ -432,10 +437,13 @@ func (e *Election) dial(ctx context.Context, p *peer, addrs []string) (net.Conn,
 	return conn, nil
 }
 
+// noteError says why there is no connection, unless there is one by now.
 func (e *Election) noteError(p *peer, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p.err = err
+	if p.conn == nil {
+		p.err = err
+	}
 }
 
 // accept takes over a connection that somebody has made to the port.
@@ -617,15 +625,19 @@ func (e *Election) serve(ctx context.Context, p *peer, c *electionConn) {
 	e.mu.Lock()
 	if p.conn == c {
 		p.conn, p.err = nil, err
-		if c.heard {
-			p.pause = e.cfg.MinBackoff
+		if p.mute++; c.heard {
+			p.pause, p.mute = e.cfg.MinBackoff, 0
 		}
 		e.forgetLocked(p)
 		wake(p.kick)
 	}
+	mute := p.mute
 	e.mu.Unlock()
 	if ctx.Err() == nil {
-		e.faults.add(c.RemoteAddr(), err)
+		// Once it happens to everybody, as when the peer is just stopped.
+		if mute >= muteFault || !errors.Is(err, ErrNoAnswer) {
+			e.faults.add(c.RemoteAddr(), err)
+		}
 		e.log.Debug("election connection ended", "server", p.id, "peer", c.RemoteAddr().String(), "err", err)
 	}
 }

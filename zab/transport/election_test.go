@@ -398,7 +398,7 @@ func TestWhoIsNotMeantIsNamedOnceAndCounted(t *testing.T) {
 				if len(s.Faults) != 1 || s.Faults[0].Kind != tc.want || s.Faults[0].Host != "evil" || s.Faults[0].Count != 50 || s.Faulty != 50 {
 					t.Errorf("faults %+v, want 50 times %v", s.Faults, tc.want)
 				}
-				if lines := v.log.count("refused"); lines != 1 {
+				if lines := v.log.count("fault of a peer"); lines != 1 {
 					t.Errorf("%d lines in the log:\n%s", lines, v.log.b.String())
 				}
 				friend.Send(say(2, 1))
@@ -465,6 +465,50 @@ func TestSameIDTwiceIsNamed(t *testing.T) {
 		}
 		a.Close()
 		b.Close()
+	})
+}
+
+// That is what an Apache server does that insists on SASL or TLS.
+func TestPeerThatClosesWithoutAWordIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newPipeNet()
+		l, _ := n.host("h1").Listen(t.Context(), "h1:3888")
+		defer l.Close()
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				conn.Read(make([]byte, 100))
+				conn.Close()
+			}
+		}()
+		v := newVoice(n, 2, nil)
+		v.start(t, list(1, 2, 3))
+		l3, _ := n.host("h3").Listen(t.Context(), "h3:3888")
+		go func() { // is told, and never dials back
+			for {
+				conn, err := l3.Accept()
+				if err != nil {
+					return
+				}
+				io.Copy(io.Discard, conn)
+				conn.Close()
+			}
+		}()
+		defer l3.Close()
+		time.Sleep(time.Minute)
+		s := v.Status()
+		if err := v.peer(1).Err; !errors.Is(err, ErrNoAnswer) || len(s.Faults) != 1 || s.Faults[0].Kind != ErrNoAnswer || s.Faults[0].Host != "h1" {
+			t.Errorf("%v, faults %+v", err, s.Faults)
+		}
+		if err := v.peer(3).Err; err != ErrNotDialled {
+			t.Error(err)
+		}
+		if lines := v.log.count("fault of a peer"); lines != 1 {
+			t.Errorf("%d lines in the log", lines)
+		}
 	})
 }
 

@@ -25,12 +25,14 @@ var (
 	ErrTooLarge      = errors.New("peer sent more than the limit")
 	ErrHandshake     = errors.New("peer did not say in time who it is")
 	ErrTooMany       = errors.New("too many connections")
+	ErrNotDialled    = errors.New("peer has been told to connect, as the one with the greater id, and has not: it may not reach this server, or want SASL or TLS")
 	ErrNoAnswer      = errors.New("peer closed without an answer: it may not serve this port now, or want SASL or TLS")
 )
 
 // kinds are the errors by which faults are told apart, the more exact first.
 var kinds = []error{
 	ErrTLS, ErrSASL, ErrUnknownServer, ErrOwnID, ErrDuplicateID, ErrTooLarge, ErrHandshake, ErrTooMany, ErrProtocol,
+	ErrNoAnswer,
 }
 
 // A Fault is something that the host at an address did wrong, once or often.
@@ -96,7 +98,7 @@ func (f *faults) add(addr net.Addr, err error) {
 	}
 	f.mu.Unlock()
 	if loud {
-		f.log.Warn("connection of a peer refused; more of this kind are only counted", "peer", addr.String(), "err", err)
+		f.log.Warn("fault of a peer; more of this kind from there are only counted", "peer", addr.String(), "err", err)
 	}
 }
 

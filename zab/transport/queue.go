@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/wire"
@@ -20,17 +21,19 @@ const (
 	largeData = 8 << 10
 	// writeSize is about how much is written, and has to be taken, at once.
 	writeSize = 256 << 10
-	// keptChunks is how many chunks a link keeps for later use.
-	keptChunks = 4
 )
 
 // A segment is a part of what is to be sent: bytes, or a stream.
 type segment struct {
 	b       []byte
-	shared  bool // b belongs to others
-	packets int  // that begin in b
+	chunk   *[]byte // where b lies; nil: b belongs to others
+	packets int     // that begin in b
 	stream  *stream
 }
+
+// chunks are not in use. All links share them: what one needs for a burst, the next
+// one takes over, and the collector frees what nobody needs.
+var chunks = sync.Pool{New: func() any { return new([]byte) }}
 
 // A stream waits for its turn among the packets.
 type stream struct {
@@ -42,23 +45,19 @@ type stream struct {
 type queue struct {
 	segments []segment
 	spare    []segment // the slice that segments was before
-	free     [][]byte
-	bytes    int // in segments and with the writer
+	bytes    int       // in segments and with the writer
 	packets  int
 }
 
 // grow returns the chunk to which size bytes are to be appended.
 func (q *queue) grow(size int) *segment {
 	if n := len(q.segments); n > 0 {
-		if s := &q.segments[n-1]; s.stream == nil && !s.shared && len(s.b)+size <= chunkSize {
+		if s := &q.segments[n-1]; s.chunk != nil && len(s.b)+size <= chunkSize {
 			return s
 		}
 	}
-	var b []byte
-	if n := len(q.free); n > 0 {
-		b, q.free = q.free[n-1], q.free[:n-1]
-	}
-	q.segments = append(q.segments, segment{b: b})
+	chunk := chunks.Get().(*[]byte)
+	q.segments = append(q.segments, segment{b: *chunk, chunk: chunk})
 	return &q.segments[len(q.segments)-1]
 }
 
@@ -84,7 +83,7 @@ func (q *queue) addMessage(m *zab.Message) {
 		had := len(s.b)
 		s.b = wire.AppendPacketHead(s.b, wire.PacketType(m.Type), m.Proposal.Zxid, len(data))
 		q.count(s, len(s.b)-had+len(data))
-		q.segments = append(q.segments, segment{b: data, shared: true})
+		q.segments = append(q.segments, segment{b: data})
 		s = q.grow(packetHead)
 		s.b = wire.AppendInt(s.b, -1)
 		q.bytes += 4
@@ -109,8 +108,9 @@ func (q *queue) release(sent []segment) {
 		s := &sent[i]
 		q.bytes -= len(s.b)
 		q.packets -= s.packets
-		if s.stream == nil && !s.shared && len(q.free) < keptChunks && cap(s.b) <= 2*chunkSize {
-			q.free = append(q.free, s.b[:0])
+		if s.chunk != nil && cap(s.b) <= 2*chunkSize {
+			*s.chunk = s.b[:0]
+			chunks.Put(s.chunk)
 		}
 		*s = segment{}
 	}

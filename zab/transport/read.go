@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,9 @@ const (
 	// firstBuffer is for a peer that has not said who it is, readBuffer for others.
 	firstBuffer = 1 << 10
 	readBuffer  = 64 << 10
+	// keepLarge is after how many reads without a packet that is larger than
+	// readBuffer the buffer shrinks to it.
+	keepLarge = 64
 	// maxBatch is how many packets Received gets at most.
 	maxBatch = 512
 	// firstPacket bounds the data of the packet by which a learner says who it is.
@@ -26,6 +30,7 @@ type inbox struct {
 	r, w  int // buf[r:w] has come and is not understood yet
 	batch []wire.QuorumPacket
 	heard bool // something has come
+	large int  // how often to fill before a buffer that is larger than usual is given up
 }
 
 func (in *inbox) unread() []byte { return in.buf[in.r:in.w] }
@@ -37,8 +42,11 @@ func (in *inbox) fill(src io.Reader, need int) error {
 		in.w = copy(in.buf, in.buf[in.r:in.w])
 		in.r = 0
 	}
-	if in.w == 0 && len(in.buf) > readBuffer {
-		in.buf = make([]byte, readBuffer) // a large packet has passed
+	switch in.large--; {
+	case need > readBuffer:
+		in.large = keepLarge
+	case in.w == 0 && in.large < 0 && len(in.buf) > readBuffer:
+		in.buf = make([]byte, readBuffer)
 	}
 	for in.w < need {
 		size := readBuffer
@@ -148,9 +156,12 @@ func (l *Link) read() error {
 	for {
 		need, err := l.in.next(l.q.cfg.MaxPacket)
 		if l.isClosing() {
-			l.in.r = l.in.w // only the end of the connection is waited for
-		} else if derr := l.deliver(); derr != nil {
-			return derr
+			// Nobody wants it any more; only the end of the connection is waited for.
+			_, err := io.Copy(io.Discard, l.conn)
+			return cmp.Or(err, io.EOF)
+		}
+		if err := l.deliver(); err != nil {
+			return err
 		}
 		if err != nil {
 			return err

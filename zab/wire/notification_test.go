@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -45,6 +46,40 @@ func TestElectionBytesAreApaches(t *testing.T) {
 	if got := AppendNotification(nil, &n); !bytes.Equal(got, b) {
 		t.Errorf("got %x, want %x", got, b)
 	}
+}
+
+// readElection calls back for each line of the recording that TestCaptureEnsemble
+// makes.
+func readElection(t testing.TB, each func(kind string, b []byte)) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/election_apache.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if kind, b, ok := strings.Cut(strings.TrimSpace(line), " "); ok && kind != "#" {
+			each(kind, unhex(t, b))
+		}
+	}
+}
+
+func TestRecordedElectionComesBack(t *testing.T) {
+	readElection(t, func(kind string, b []byte) {
+		if kind == "initial" {
+			recode(t, kind, b, &InitialMessage{})
+			return
+		}
+		n, err := DecodeNotification(b)
+		if err != nil || n.Version != 2 || n.NoVote || n.Vote.Epoch == 0 || n.State == zab.Looking {
+			t.Errorf("%+v, %v", n, err)
+		}
+		if got := AppendNotification(nil, &n); !bytes.Equal(got, b) {
+			t.Errorf("got %x, want %x", got, b)
+		}
+		if _, err := zab.ParseEnsemble(string(n.Ensemble)); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestInitialMessageForms(t *testing.T) {
@@ -167,6 +202,11 @@ func FuzzInitialMessage(f *testing.F) {
 
 func FuzzNotification(f *testing.F) {
 	f.Add(unhex(f, apacheNotification))
+	readElection(f, func(kind string, b []byte) {
+		if kind == "notification" {
+			f.Add(b)
+		}
+	})
 	f.Add(AppendNotification(nil, &zab.Notification{NoVote: true, State: zab.Observing}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n, err := DecodeNotification(b)

@@ -12,6 +12,10 @@ import (
 	"github.com/paddockio/paddock/zab"
 )
 
+// quorumFiles are recordings: quorum.txt has the examples of the reference, the
+// other is made by TestCaptureEnsemble.
+var quorumFiles = []string{"testdata/quorum.txt", "testdata/quorum_apache.txt"}
+
 // A quorumLine is one line of a recording of the quorum port.
 type quorumLine struct {
 	fromLeader bool
@@ -39,8 +43,6 @@ func readQuorumLines(t testing.TB, file string) (lines []quorumLine) {
 	}
 	return lines
 }
-
-var quorumFiles = []string{"testdata/quorum.txt"}
 
 // TestQuorumPacketsAreApaches decodes what Apache's servers said to each other
 // and encodes it again by every way there is.
@@ -224,8 +226,10 @@ func TestReconfigurationIsFoundInATransaction(t *testing.T) {
 }
 
 func FuzzQuorumPacket(f *testing.F) {
-	for _, l := range readQuorumLines(f, "testdata/quorum.txt") {
-		f.Add(l.bytes)
+	for _, file := range quorumFiles {
+		for _, l := range readQuorumLines(f, file) {
+			f.Add(l.bytes)
+		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		checkStable(t, b, func() Record { return &QuorumPacket{} })
