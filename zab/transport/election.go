@@ -474,12 +474,15 @@ func (e *Election) accept(ctx context.Context, conn net.Conn) {
 		return
 	}
 	conn.Close()
-	if p.listed {
+	e.mu.Lock()
+	listed, hint := p.listed, p.hint
+	e.mu.Unlock()
+	if listed {
 		wake(p.kick)
 		return
 	}
 	// One that is in no list is dialled once, here: nobody waits for it.
-	if conn, err = e.dial(ctx, p, p.hint); err != nil {
+	if conn, err = e.dial(ctx, p, hint); err != nil {
 		e.mu.Lock()
 		e.forgetLocked(p)
 		e.mu.Unlock()
