@@ -35,7 +35,7 @@ func bootstrapConfig(cfg config.Config, sc server.Config, log *slog.Logger) (boo
 	if err != nil {
 		return bc, fmt.Errorf("%s: %w", cfg.Where("bootstrap.auth_file"), err)
 	}
-	bc.Name, bc.Logger, bc.Registrar = cfg.Name, log, &registrar{auth, log}
+	bc.Name, bc.Logger, bc.Registrar = cfg.Name, log, &registrar{auth}
 	bc.Role = map[config.Role]bootstrap.Role{
 		config.RoleAuto: bootstrap.RoleAuto, config.RoleVoter: bootstrap.RoleVoter,
 		config.RoleObserver: bootstrap.RoleObserver, config.RoleClient: bootstrap.RoleClient,

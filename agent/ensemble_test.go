@@ -100,7 +100,7 @@ func TestRegistrarOfAServerAlone(t *testing.T) {
 	}()
 	ask, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	r := &registrar{log: slog.New(slog.DiscardHandler)}
+	r := &registrar{}
 	addrs := []string{"127.0.0.1:1", s.Addr().String()} // nobody is at the first
 	if e, err := r.Read(ask, addrs); err == nil || !strings.Contains(err.Error(), "is alone") {
 		t.Errorf("read %v, %v", e, err)

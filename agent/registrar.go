@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 
@@ -18,7 +17,6 @@ import (
 // It has no session but while it is asked something.
 type registrar struct {
 	auth []client.Auth
-	log  *slog.Logger
 }
 
 var _ bootstrap.Registrar = (*registrar)(nil)
@@ -64,7 +62,7 @@ func (r *registrar) Add(ctx context.Context, addrs []string, m zab.Member, versi
 
 // with runs f with a client of the servers at addrs.
 func (r *registrar) with(ctx context.Context, addrs []string, f func(context.Context, *client.Client) error) error {
-	c, err := client.New(client.Config{Servers: strings.Join(addrs, ","), Auth: r.auth, Logger: r.log})
+	c, err := client.New(client.Config{Servers: strings.Join(addrs, ","), Auth: r.auth})
 	if err != nil {
 		return err
 	}

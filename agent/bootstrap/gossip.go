@@ -299,8 +299,10 @@ func (w logWriter) Write(line []byte) (int, error) {
 	switch {
 	case level != "[ERR]" && level != "[WARN]":
 		w.g.log.Debug("gossip", "err", text)
-	case strings.HasPrefix(text, "Refuting"), strings.HasPrefix(text, "Conflicting address"), strings.HasPrefix(text, "Was able to connect to"):
-		// What memberlist settles by itself, or NotifyConflict says better.
+	case strings.HasPrefix(text, "Refuting"), strings.HasPrefix(text, "Conflicting address"), strings.HasPrefix(text, "Was able to connect to"),
+		strings.Contains(text, net.ErrClosed.Error()):
+		// What memberlist settles by itself, what NotifyConflict says better, and
+		// what comes of a shutdown.
 		w.g.log.Debug("gossip", "err", text)
 	default:
 		w.g.report(kindOf(text), text)

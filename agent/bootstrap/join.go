@@ -177,7 +177,7 @@ func (b *Bootstrap) findSeat(ctx context.Context, cluster ClusterID) {
 		changed := b.seating != err.Error()
 		b.seating = err.Error()
 		b.mu.Unlock()
-		if changed {
+		if changed && !errors.Is(err, ErrChanged) {
 			b.cfg.Logger.Info("no place on the list of servers yet", "err", err)
 		}
 		if errors.Is(err, ErrChanged) {

@@ -74,9 +74,9 @@ const (
 
 var roleNames = [...]string{RoleAuto: "auto", RoleVoter: "voter", RoleObserver: "observer", RoleClient: "client"}
 
-// String returns the word that the configuration has for it.
+// String returns the word that the configuration has for it, "" for none.
 func (r Role) String() string {
-	if int(r) >= len(roleNames) || r == 0 {
+	if int(r) >= len(roleNames) {
 		return fmt.Sprintf("role %d", uint8(r))
 	}
 	return roleNames[r]
@@ -109,9 +109,9 @@ var stateNames = [...]string{
 	Seeking: "seeking", Proposing: "proposing", Acknowledged: "acknowledged", Holding: "holding", Joining: "joining", Member: "member",
 }
 
-// String returns the name in lower case.
+// String returns the name in lower case, "" for none.
 func (s State) String() string {
-	if int(s) >= len(stateNames) || s == 0 {
+	if int(s) >= len(stateNames) {
 		return fmt.Sprintf("state %d", uint8(s))
 	}
 	return stateNames[s]
