@@ -281,14 +281,14 @@ func (e *election) step(now Millis, n *Notification) {
 	if e.role != Looking {
 		e.observe(v, b)
 		if n.State == Looking {
-			e.send(n.From)
+			e.answer(n.From)
 		}
 		return
 	}
 	if n.State == Looking {
 		v.out = ballot{} // it has no leader any more
 		if n.Round < e.round {
-			e.send(n.From)
+			e.answer(n.From)
 		}
 	}
 	if n.NoVote || n.State == Observing {
@@ -485,6 +485,15 @@ func (e *election) send(to ServerID) {
 		return
 	}
 	e.out = append(e.out, n)
+}
+
+// answer tells a voter what this server votes for or follows. One without a vote
+// keeps silent: nobody counts what it says, and voters answer all that it sends,
+// so that the two would never stop.
+func (e *election) answer(to ServerID) {
+	if e.elector(e.id) != nil {
+		e.send(to)
+	}
 }
 
 // answerNonVoter tells an observer, or one that is about to join, what is known

@@ -28,6 +28,7 @@ type leader struct {
 
 	proposed     Epoch // the epoch so far, until it is fixed
 	connected    idSet // who has said what it promised
+	left, gone   idSet // voters that came and went before the reign was established, and look again
 	promised     idSet // who has promised our epoch and has no more than this server
 	adopted      idSet // who holds the history of the epoch durably
 	summaryEpoch Epoch // what a learner must not exceed
@@ -213,23 +214,23 @@ func (l *leader) learnerInfo(k *link, m *Message) error {
 		l.followers = append(l.followers, k)
 	}
 	counts := !k.observer && n.isVoter(k.peer)
+	l.left.remove(k.peer)
+	l.gone.remove(k.peer)
 	if l.stage == countingPromises {
 		k.state = waiting
+		l.proposed = max(l.proposed, accepted+1)
 		if counts {
-			l.proposed = max(l.proposed, accepted+1)
 			l.connected.add(k.peer)
 			l.chooseEpoch()
 		}
 		return nil
 	}
-	if accepted > l.proposed {
+	if counts && accepted > l.proposed {
+		// It cannot join before there is a later epoch. Only a quorum brings a
+		// promise about, so this is rare and no single server can do it over and
+		// over.
 		err := fmt.Errorf("server %d has promised epoch %d, above %d", k.peer, accepted, l.proposed)
-		if counts {
-			// It cannot join before there is a later epoch. Only a quorum brings
-			// a promise about, so this is rare and no single server can do it over
-			// and over.
-			n.look(err)
-		}
+		n.look(err)
 		return err
 	}
 	k.state = waiting
@@ -237,6 +238,13 @@ func (l *leader) learnerInfo(k *link, m *Message) error {
 		l.leaderInfo(k)
 	}
 	return nil
+}
+
+// looks notes that a voter was heard to look for a leader.
+func (l *leader) looks(id ServerID) {
+	if l.left.has(id) {
+		l.gone.add(id)
+	}
 }
 
 // chooseEpoch fixes the epoch once a quorum has said what it promised.
@@ -282,14 +290,10 @@ func (l *leader) leaderInfo(k *link) {
 func (l *leader) ackEpoch(k *link, m *Message) error {
 	n := l.n
 	last := m.Zxid
-	empty := last == -1 // a server of Apache that has lost its disk
-	if empty {
-		last = 0
-	}
-	if last < 0 || last.Epoch() > n.epoch || last.Epoch() == n.epoch && last > n.log.last || m.HasEpoch && m.Epoch > n.epoch {
+	if last < -1 || last > 0 && (last.Epoch() > n.epoch || last.Epoch() == n.epoch && last > n.log.last) || m.HasEpoch && m.Epoch > n.epoch {
 		return fmt.Errorf("its history ends at %v in epoch %d, and ours at %v in epoch %d", m.Zxid, m.Epoch, n.log.last, n.epoch)
 	}
-	if l.stage == proposingEpoch && m.HasEpoch && !empty {
+	if l.stage == proposingEpoch && m.HasEpoch && last >= 0 {
 		if l.exceeded(m.Epoch, last) {
 			return fmt.Errorf("its history ends at %v in epoch %d, ours at %v in epoch %d: it should lead", m.Zxid, m.Epoch, l.summaryZxid, l.summaryEpoch)
 		}
@@ -354,7 +358,10 @@ func (l *leader) adopt() {
 // sync decides how a learner is brought to our history.
 func (l *leader) sync(k *link) {
 	k.heard = true
-	p := l.n.log.plan(k.last)
+	p := syncPlan{kind: syncSnap} // it has nothing, or nothing of use
+	if k.last >= 0 {
+		p = l.n.log.plan(k.last)
+	}
 	if p.kind == syncLocate {
 		k.state = locating
 		l.n.out.Locate = append(l.n.out.Locate, Lookup{k.id, k.last})
@@ -713,7 +720,9 @@ func (l *leader) tick() {
 	case l.stage != serving:
 		if n.now >= l.since+n.ticks(n.cfg.InitLimit) {
 			n.look(fmt.Errorf("no quorum has joined: %w", ErrTimeout))
-		} else if !n.election.supported(func(id ServerID) bool { return l.follower(id) != nil }) {
+		} else if !n.election.supported(func(id ServerID) bool { return l.follower(id) != nil }) ||
+			!n.quorum(func(id ServerID) bool { return !l.gone.has(id) }) {
+			// Who looks again comes back only if it hears of a quorum that stays.
 			n.look(errors.New("a quorum looks for another leader"))
 		}
 		return
@@ -790,6 +799,9 @@ func (l *leader) drop(k *link, reason error) {
 
 func (l *leader) remove(k *link) {
 	delete(l.byID, k.id)
+	if l.stage < serving && slices.Contains(l.followers, k) {
+		l.left.add(k.peer)
+	}
 	is := func(o *link) bool { return o == k }
 	l.links = slices.DeleteFunc(l.links, is)
 	l.followers = slices.DeleteFunc(l.followers, is)
@@ -811,7 +823,7 @@ func (l *leader) valid() error {
 		return fmt.Errorf("L4: reconfiguration %v, last seen %x, in force %x", l.reconfig, n.lastSeen.Version, n.ensemble.Version)
 	}
 	for _, k := range l.links {
-		if k.state >= synced && (k.acked > n.log.last || k.sent < n.log.base && k.sent != 0 && k.acked > k.sent && k.acked < n.log.base) {
+		if k.acked > n.log.last || k.state >= synced && k.sent > n.log.committed {
 			return fmt.Errorf("L5: link %d of server %d: sent %v, acked %v, history %v to %v", k.id, k.peer, k.sent, k.acked, n.log.base, n.log.last)
 		}
 	}

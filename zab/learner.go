@@ -10,8 +10,8 @@ import (
 //
 // Invariants:
 //
-//	F1  it promises an epoch before it says what its history is, and follows nobody
-//	    whose epoch is below its promise (R14).
+//	F1  it promises an epoch before it says what its history is, and a voter follows
+//	    nobody whose epoch is below its promise (R14).
 //	F2  ACK of NEWLEADER is the first of a link, and leaves when everything that
 //	    came before NEWLEADER is durable here, and behind it the epoch (R3, R4).
 //	F3  a proposal is acknowledged when it is durable here, in order, and none of
@@ -27,6 +27,8 @@ type learner struct {
 
 	blocked bool      // the disk must do something before the next packet counts
 	queue   []Message // packets that came meanwhile
+
+	whole bool // the log cannot be brought to the leader's history: only a snapshot will do
 
 	snap   bool       // the history comes as a snapshot
 	snapAt Zxid       // its label
@@ -170,13 +172,16 @@ func (f *learner) promise(z Zxid) error {
 	n := f.n
 	e := z.Epoch()
 	switch {
-	case e < n.hard.Accepted:
+	case e < n.hard.Accepted && (n.isVoter(n.cfg.ID) || e < n.hard.Current):
+		// The promise of one without a vote binds nobody, and a leader does not
+		// make room for it.
 		return fmt.Errorf("the leader proposes epoch %d, %d was promised", e, n.hard.Accepted)
 	case e > maxEpoch || e == 0:
 		return fmt.Errorf("the leader proposes epoch %d", e)
 	}
 	n.epoch = e
 	if e > n.hard.Accepted {
+		f.whole = false // this one does not know yet what this server has, which must count
 		f.state, f.blocked = agreeing, true
 		n.storeAccepted(e)
 		return nil
@@ -192,6 +197,9 @@ func (f *learner) ackEpoch(counts bool) {
 	m := Message{Type: MsgAckEpoch, Link: f.link, Zxid: n.log.durable}
 	if counts && !n.lost {
 		m.Epoch, m.HasEpoch = n.currentEpoch(), true
+	}
+	if n.lost || f.whole {
+		m.Zxid = -1 // Apache's leaders know it from a disk that was lost
 	}
 	n.send(m)
 	f.state = acceptable
@@ -231,6 +239,8 @@ func (f *learner) begin(m *Message) error {
 	}
 	f.state, n.phase = copying, Synchronization
 	switch {
+	case f.whole && m.Type != MsgSnap:
+		return fmt.Errorf("packet of type %d for a server that needs a snapshot: %w", m.Type, ErrUnexpected)
 	case m.Type == MsgSnap:
 		f.snap, f.snapAt = true, m.Zxid
 	case m.Type == MsgDiff || m.Zxid == n.log.last:
@@ -239,8 +249,7 @@ func (f *learner) begin(m *Message) error {
 	case m.Zxid > n.log.last:
 		return fmt.Errorf("TRUNC to %v, the log ends at %v: %w", m.Zxid, n.log.last, ErrZxidOrder)
 	case m.Zxid == 0:
-		n.forget()
-		return errors.New("the leader shares none of the history here")
+		f.fetchAll(errors.New("the leader shares none of the history here"))
 	default:
 		f.blocked = true
 		n.out.Truncate, n.disk.truncate = m.Zxid, m.Zxid
@@ -268,6 +277,17 @@ func (f *learner) proposal(p Proposal) error {
 	}
 	n.append(p)
 	return nil
+}
+
+// fetchAll connects to the leader again to get its tree as a whole. Log and tree
+// stay as they are until that is installed, and what this server has promised and
+// told of its history holds: had it emptied its disk instead, two servers might do
+// so at once and leave the only copy to a leader that dies.
+func (f *learner) fetchAll(reason error) {
+	n := f.n
+	n.close(f.link, n.leader, reason)
+	*f = learner{n: n, heardAt: n.now, whole: true}
+	n.phase, n.out.Dial = Discovery, n.leader
 }
 
 func (f *learner) behindLast() Zxid {
@@ -391,7 +411,7 @@ func (f *learner) adopt() {
 	n := f.n
 	switch {
 	case f.state != adopting || n.log.durable < f.newLeaderAt || n.disk.current != 0:
-	case n.hard.Current < n.epoch:
+	case n.entered < n.epoch:
 		n.storeCurrent(n.epoch)
 	default:
 		n.lost = false

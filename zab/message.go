@@ -49,7 +49,7 @@ const (
 	MsgSnap              MessageType = 15 // leader to learner: Zxid. The driver steps it once the whole snapshot was read.
 	MsgObserverInfo      MessageType = 16 // as MsgFollowerInfo, from one that has no vote
 	MsgLeaderInfo        MessageType = 17 // leader to learner: Zxid = NewZxid(new epoch, 0)
-	MsgAckEpoch          MessageType = 18 // learner to leader: Zxid its last, Epoch its current epoch if HasEpoch
+	MsgAckEpoch          MessageType = 18 // learner to leader: Zxid its last, or -1 to get everything; Epoch its current epoch if HasEpoch
 	MsgInformAndActivate MessageType = 19 // leader to observer: Proposal, Leader the designated one
 )
 
@@ -71,8 +71,6 @@ const (
 	// MsgInstalled (local) answers Ready.Install: the snapshot of Zxid and the
 	// current epoch are durable.
 	MsgInstalled
-	// MsgForgotten (local) answers Ready.Forget: the data directory is empty.
-	MsgForgotten
 	// MsgLinkUp (local): a connection of the quorum port is open. From is the
 	// leader that Ready.Dial asked for, or NoServer if a learner has dialled us.
 	MsgLinkUp
@@ -210,10 +208,6 @@ type Ready struct {
 	// Truncate, if not 0, is to become the last transaction of log and snapshots,
 	// and the tree is to be read again (MsgTruncated).
 	Truncate Zxid
-
-	// Forget: set aside everything in the data directory; this server cannot be
-	// brought to the leader's history otherwise (MsgForgotten).
-	Forget bool
 
 	// Install, if not nil, is to be done (MsgInstalled).
 	Install *Installation

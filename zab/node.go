@@ -128,6 +128,7 @@ type Node struct {
 	reason error // why the last role ended
 
 	hard     HardState
+	entered  Epoch // the current epoch as this process has stored it; recovery may have inferred hard.Current
 	lost     bool
 	observer bool // the role by the last list that had this server
 	log      history
@@ -150,7 +151,6 @@ type diskWork struct {
 	accepted, current Epoch
 	truncate          Zxid
 	install           *Installation
-	forget            bool
 }
 
 // NewNode returns the node of a server that has just recovered from its disk.
@@ -200,7 +200,7 @@ func (n *Node) Step(m Message) error {
 		return n.propose(m.Proposals)
 	case MsgAppended:
 		return n.appended(m.Zxid)
-	case MsgAcceptedStored, MsgCurrentStored, MsgTruncated, MsgInstalled, MsgForgotten:
+	case MsgAcceptedStored, MsgCurrentStored, MsgTruncated, MsgInstalled:
 		return n.diskDone(m)
 	case MsgConfirm:
 		if n.role != Leading {
@@ -235,6 +235,9 @@ func (n *Node) Notified(v Notification) {
 	}
 	n.election.step(n.now, &v)
 	n.decide()
+	if n.role == Leading && v.State == Looking {
+		n.lead.looks(v.From)
+	}
 }
 
 // PeerUp says that a connection of the election port to a server was opened.
@@ -300,7 +303,7 @@ func (n *Node) Ready() *Ready {
 // Empty reports whether there is nothing to do. What the server is may have
 // changed all the same.
 func (r *Ready) Empty() bool {
-	return r.StoreAccepted == 0 && r.StoreCurrent == 0 && r.Truncate == 0 && !r.Forget && r.Install == nil &&
+	return r.StoreAccepted == 0 && r.StoreCurrent == 0 && r.Truncate == 0 && r.Install == nil &&
 		len(r.Append) == 0 && len(r.Committed) == 0 && r.Confirmed == 0 && r.Dial == NoServer &&
 		len(r.Messages) == 0 && len(r.Notifications) == 0 && len(r.Locate) == 0 && len(r.Stream) == 0 && len(r.Close) == 0
 }
@@ -408,7 +411,7 @@ func (n *Node) diskDone(m Message) error {
 		if m.Epoch != n.disk.current || m.Epoch == 0 {
 			return fmt.Errorf("current epoch %d was not to be stored: %w", m.Epoch, ErrZxidOrder)
 		}
-		n.hard.Current, n.disk.current = m.Epoch, 0
+		n.hard.Current, n.entered, n.disk.current = m.Epoch, m.Epoch, 0
 		n.lost = false
 	case MsgTruncated:
 		if n.disk.truncate == 0 || !m.Failed && m.Zxid != n.disk.truncate {
@@ -416,9 +419,11 @@ func (n *Node) diskDone(m Message) error {
 		}
 		n.disk.truncate = 0
 		if m.Failed {
-			n.forget()
-			n.look(errors.New("the log does not reach back to where the leader wants it cut"))
-			return nil
+			if n.learn != nil {
+				n.learn.fetchAll(errors.New("the log does not reach back to where the leader wants it cut"))
+				return nil
+			}
+			break
 		}
 		n.log.truncate(m.Zxid)
 		if Zxid(n.lastSeen.Version) > m.Zxid && n.lastSeen.Version > n.ensemble.Version {
@@ -430,12 +435,6 @@ func (n *Node) diskDone(m Message) error {
 		}
 		n.installed(n.disk.install)
 		n.disk.install = nil
-	case MsgForgotten:
-		if !n.disk.forget {
-			return fmt.Errorf("nothing was to be forgotten: %w", ErrZxidOrder)
-		}
-		n.disk.forget, n.lost, n.hard = false, true, HardState{}
-		n.log.reset(0)
 	}
 	switch {
 	case n.role == Leading:
@@ -451,7 +450,7 @@ func (n *Node) diskDone(m Message) error {
 // installed takes over that disk and tree are what a leader has sent.
 func (n *Node) installed(in *Installation) {
 	n.log.reset(in.Zxid)
-	n.hard.Current = in.Epoch
+	n.hard.Current, n.entered = in.Epoch, in.Epoch
 	n.lost = false
 	for i := range in.Committed {
 		n.activate(in.Committed[i].Ensemble)
@@ -460,7 +459,6 @@ func (n *Node) installed(in *Installation) {
 
 func (n *Node) storeAccepted(e Epoch) { n.out.StoreAccepted, n.disk.accepted = e, e }
 func (n *Node) storeCurrent(e Epoch)  { n.out.StoreCurrent, n.disk.current = e, e }
-func (n *Node) forget()               { n.out.Forget, n.disk.forget = true, true }
 
 // idle reports whether the disk has done everything.
 func (n *Node) idle() bool { return n.disk == diskWork{} && n.log.durable == n.log.last }

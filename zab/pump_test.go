@@ -284,12 +284,6 @@ func (w *world) perform(h *host) (busy bool) {
 	if z := rd.Truncate; z != 0 {
 		h.later(fmt.Sprintf("truncate to %v", z), func() Message { return h.truncate(z) })
 	}
-	if rd.Forget {
-		h.later("forget everything", func() Message {
-			h.hist, h.logs, h.hard, h.tree = nil, 0, HardState{}, nil
-			return Message{Type: MsgForgotten}
-		})
-	}
 	if in := rd.Install; in != nil {
 		h.later(fmt.Sprintf("install %v", in.Zxid), func() Message { return h.install(in) })
 	}

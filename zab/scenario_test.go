@@ -25,6 +25,7 @@ import (
 //	cut A-B [quorum] | heal                            no connection, or no quorum port
 //	slow ID | fast ID | sync ID [COUNT]                the disk waits; does not; does some
 //	set ID [zxids=..] [logs=Z] [accepted=E] [current=E]  what a disk holds
+//	skip Z                                             as if all had come as far as Z
 //	broken ID                                          truncation fails
 //	loud | quiet                                       log pings and notifications too
 //	disk ID... | status ID...                          what a disk holds; what a server is
@@ -204,11 +205,13 @@ func (w *world) command(f []string) error {
 		if s, ok := args["zxids"]; ok {
 			h.hist = nil
 			for part := range strings.SplitSeq(s, ",") {
-				// 0x100000001+3 stands for three transactions.
+				// 0x100000001+3 stands for three transactions, 0x100000004! for one that
+				// is another than elsewhere.
+				part, phantom := strings.CutSuffix(part, "!")
 				from, n, _ := strings.Cut(part, "+")
 				z := Zxid(mustUint(w.t, from))
 				for range max(1, mustUint(w.t, n)) {
-					h.hist = append(h.hist, Proposal{Zxid: z, Data: []byte(z.String() + args["as"])})
+					h.hist = append(h.hist, Proposal{Zxid: z, Data: fmt.Appendf(nil, "%v phantom=%v", z, phantom)})
 					z++
 				}
 			}
@@ -222,6 +225,13 @@ func (w *world) command(f []string) error {
 		}
 		if s := args["current"]; s != "" {
 			h.hard.Current = Epoch(mustUint(w.t, s))
+		}
+	case "skip":
+		z := Zxid(mustUint(w.t, words[0]))
+		for _, h := range w.hosts {
+			p := Proposal{Zxid: z, Data: []byte("skipped")}
+			h.hist, h.tree = append(h.hist, p), append(h.tree, p)
+			h.node.log.reset(z)
 		}
 	case "loud", "quiet":
 		w.loud = f[0] == "loud"

@@ -102,7 +102,7 @@ func (c *checker) started(v *server) {
 	c.digest(v, v.tree, r, "S14")
 	accepted, _ := v.store.AcceptedEpoch()
 	current, _ := v.store.CurrentEpoch()
-	if !v.lost && (accepted < w.accepted || accepted > max(w.storingAccepted, w.accepted, current) || current < w.current || current > max(w.storingCurrent, w.current, r.zxid.Epoch())) {
+	if !v.lost && !v.damaged && (accepted < w.accepted || accepted > max(w.storingAccepted, w.accepted, current) || current < w.current || current > max(w.storingCurrent, w.current, r.zxid.Epoch())) {
 		c.s.fail("S13", "server %d recovered epochs %d (accepted) and %d (current), had stored %d and %d", v.id, accepted, current, w.accepted, w.current)
 		return
 	}
@@ -418,7 +418,7 @@ func (c *checker) quorums() {
 		return
 	}
 	for _, v := range c.s.servers {
-		if v.observer || v.lost || v.wiped || v.view.durable.holds(last) {
+		if v.observer || v.lost || v.wiped || v.damaged || v.view.durable.holds(last) {
 			continue
 		}
 		// Those who would vote for v.
@@ -466,7 +466,9 @@ func (c *checker) sending(v *server, conn *peerConn, m *zab.Message) {
 		if m.HasEpoch && m.Epoch != w.votes() {
 			c.s.fail("S13", "server %d says that its current epoch is %d, its disk says %d", v.id, m.Epoch, w.current)
 		}
-		c.claims(v, m.Zxid, "ACKEPOCH")
+		if m.Zxid != -1 || m.HasEpoch { // it may say that it has nothing of use, if it is not counted
+			c.claims(v, m.Zxid, "ACKEPOCH")
+		}
 	case zab.MsgFollowerInfo, zab.MsgObserverInfo:
 		if e := m.Zxid.Epoch(); e != w.accepted {
 			c.s.fail("S13", "server %d says that it has accepted epoch %d, its disk says %d", v.id, e, w.accepted)

@@ -51,6 +51,7 @@ type server struct {
 	slowDisk usec     // what each job takes longer
 	fullDisk bool
 	wiped    bool // lost its disk, and has not been synced since
+	damaged  bool // something on its disk is not as it was written
 
 	clock clock
 	view  view // of the checker
@@ -198,7 +199,18 @@ func (v *server) recover() error {
 		return err
 	}
 	v.store = st
-	if v.tree, err = st.Recover(); err != nil {
+	v.tree, err = st.Recover()
+	var dmg *storage.DamageError
+	if errors.As(err, &dmg) && v.damaged {
+		// What the disk has kept is set aside, and comes from the others (rule R13).
+		v.s.probe("damage found")
+		v.wiped = true
+		if v.tree, err = st.Forget(); err == nil {
+			v.damaged = false
+			v.s.check.forgotten(v)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	accepted, aerr := st.AcceptedEpoch()
@@ -207,10 +219,11 @@ func (v *server) recover() error {
 		// Promises are lost (rule R14). A lost current epoch is not, since it is at
 		// least that of the last transaction.
 		v.s.probe("promise lost")
-		v.lost = true
+		v.lost, v.wiped = true, true
 		if v.tree, err = st.Forget(); err != nil {
 			return err
 		}
+		v.damaged = false
 		accepted, _ = st.AcceptedEpoch()
 		current = 0
 	}
