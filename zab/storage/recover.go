@@ -503,9 +503,10 @@ func (r *restorer) settleLog(l logFile) (err error) {
 	if r.cut != nil {
 		s.logger.Warn("unfinished write cut off the newest transaction log", "file", r.cutFile,
 			"bytes", r.rec.DroppedBytes, "offset", r.cut.off, "zxid", r.last, "reason", r.cut.reason)
-		if err := f.Truncate(r.cut.off); err != nil {
-			return err
-		}
+	}
+	// Also if nothing is behind the entries here: there may be on the disk.
+	if err := f.Truncate(r.logEnd); err != nil {
+		return err
 	}
 	at := int64(0)
 	if r.mark.seq != 0 && r.mark.log == l.zxid {
