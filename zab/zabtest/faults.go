@@ -3,6 +3,7 @@ package zabtest
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"syscall"
 	"time"
 
@@ -51,6 +52,8 @@ const (
 	DiskFull
 	// Wipe takes the disk away with the server and puts in an empty one.
 	Wipe
+	// Damage changes a byte of a file of a server that is down.
+	Damage
 	// WallJump sets a wall clock to another time.
 	WallJump
 	// CutClient cuts a client off from a server.
@@ -63,7 +66,7 @@ const (
 
 var faultNames = [...]string{
 	"crash", "kill", "crash inside", "crash all", "storm", "pause", "isolate", "split", "one way", "quorum port", "election port",
-	"swizzle", "reset", "slow net", "slow disk", "disk error", "disk full", "wipe", "wall jump", "cut client", "move clients",
+	"swizzle", "reset", "slow net", "slow disk", "disk error", "disk full", "wipe", "damage", "wall jump", "cut client", "move clients",
 }
 
 // String names the kind.
@@ -201,6 +204,8 @@ func (s *sim) inject(f *Fault) {
 		undo(func() { v.fullDisk = false; v.disk.SetCapacity(0) })
 	case Wipe:
 		s.wipe(v, span)
+	case Damage:
+		s.damage(v, span, f)
 	case WallJump:
 		v.clock.wallMs += (int64(f.N) - 10) * 3_600_000
 	case CutClient:
@@ -279,23 +284,61 @@ func (s *sim) storm(until usec, f *Fault) {
 	s.at(s.now+1+usec(s.faultRand.Int64N(int64(2*s.tick()))), func() { s.storm(until, f) })
 }
 
-// wipe replaces a disk, if enough servers keep theirs: those without one have no
-// vote before they are synced, and what is committed must be on the others.
+// spares reports whether a server may lose what is on its disk: those who have
+// lost theirs have no vote before they are synced, and what is committed must be
+// on the others.
+func (s *sim) spares(v *server) bool {
+	return v.observer || s.ensemble.IsQuorum(func(id zab.ServerID) bool {
+		u := s.byID(id)
+		return u != v && !u.observer && !u.wiped && !u.lost && !u.damaged
+	})
+}
+
+// wipe replaces a disk by an empty one.
 func (s *sim) wipe(v *server, down usec) {
-	if !v.observer {
-		left := s.ensemble.IsQuorum(func(id zab.ServerID) bool {
-			u := s.byID(id)
-			return u != v && !u.observer && !u.wiped && !u.lost
-		})
-		if !left {
-			return
-		}
+	if !s.spares(v) {
+		return
 	}
 	s.probe("wiped disk")
 	v.downTill = s.now + down
 	v.crash(true)
-	v.wiped = true
+	v.wiped, v.damaged = true, false
 	v.format()
 	s.check.wiped(v)
 	v.planRestart()
+}
+
+// damage changes a byte of a log, a snapshot or an epoch file.
+func (s *sim) damage(v *server, down usec, f *Fault) {
+	if !s.spares(v) {
+		return
+	}
+	v.downTill = s.now + down
+	v.crash(true)
+	r := stream(uint64(f.N), uint64(f.At))
+	list, err := v.disk.List(dataDir + "/version-2")
+	if err != nil {
+		return
+	}
+	names := []string{}
+	for _, fi := range list {
+		if fi.Size > 0 && (strings.HasPrefix(fi.Name, "log.") || strings.HasPrefix(fi.Name, "snapshot.") || strings.HasSuffix(fi.Name, "Epoch")) {
+			names = append(names, dataDir+"/version-2/"+fi.Name)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	name := names[r.IntN(len(names))]
+	b, err := v.disk.ReadFile(name)
+	if err != nil || len(b) == 0 {
+		return
+	}
+	at := r.IntN(len(b))
+	b[at] ^= byte(1 + r.IntN(255))
+	s.log(v, "damaged", name)
+	if err := v.disk.WriteFile(name, b); err != nil {
+		s.fail("panic", "damage %s: %v", name, err)
+	}
+	v.damaged = true
 }

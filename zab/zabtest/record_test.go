@@ -19,6 +19,7 @@ const ourBugs = `
 | --- | --- | --- | --- |
 | entries, names and epochs that recovery read were not on the disk after kill -9 or a failed fdatasync, and were voted with | zab/storage | S15, S8, S14 of seeds 3, 47, 65 | TestWhatWasRecoveredIsSafe |
 | a temporary epoch file that could not be written again came back after a power cut | zab/storage | S13 | TestWhatWasRecoveredIsSafe, seeds |
+| a cut of the log whose sync failed was undone by a power cut: entries that a leader had cut off were back | zab/storage | S8 of seed 20069 | TestWhatWasRecoveredIsSafe |
 | the gap of an installed snapshot was not seen across an epoch: TRUNC of committed transactions, DIFF over the gap | zab/storage | S10, S15 | TestInstalledSnapshotLeavesAGap |
 | a server that was stopped between its first promise and its first history counted as lost: three of them never elected | zab/storage | L1 | TestSeeds |
 `

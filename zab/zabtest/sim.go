@@ -352,6 +352,9 @@ func (s *sim) play() {
 		s.at(begin+usec(f.At.Microseconds()), func() { s.inject(f) })
 	}
 	s.runTo(begin+s.p.faulty, nil)
+	if s.opt.Faults == None && s.opt.Plan == nil && s.stats.Reigns > 1 {
+		s.fail("L5", "%d leaders in a run without a fault", s.stats.Reigns)
+	}
 	s.live()
 	s.quiet()
 	s.phase = phaseEnd
@@ -499,12 +502,12 @@ func (s *sim) drawCore() []*server {
 	isQuorum := func() bool {
 		return s.ensemble.IsQuorum(func(id zab.ServerID) bool {
 			v := s.byID(id)
-			return v != nil && slices.Contains(core, v) && !v.lost && !v.wiped
+			return v != nil && slices.Contains(core, v) && !v.lost && !v.wiped && !v.damaged
 		})
 	}
 	for _, i := range order {
 		v := s.servers[i]
-		if v.observer || v.lost || v.wiped {
+		if v.observer || v.lost || v.wiped || v.damaged {
 			continue
 		}
 		if isQuorum() && s.faultRand.IntN(2) == 0 {
