@@ -3,7 +3,6 @@ package checker
 import (
 	"slices"
 	"testing"
-	"time"
 )
 
 func allWorkloads(clients int) func(*Recorder) []Workload {
@@ -19,30 +18,109 @@ func (w *world) options() Options {
 	return opt
 }
 
-// TestWhatIsRightIsAccepted runs every workload together and alone.
+// TestWhatIsRightIsAccepted runs every workload together and alone, and asks that
+// enough was looked at.
 func TestWhatIsRightIsAccepted(t *testing.T) {
-	for seed := range uint64(20) {
-		w := newWorld(seed, 6, allWorkloads(6))
-		w.run(3000)
-		h := w.rec.History()
-		rep, err := Check(h, slices.Values(w.log), w.options())
+	check := func(t *testing.T, seed uint64, workloads func(*Recorder) []Workload) *Report {
+		t.Helper()
+		w := newWorld(seed, 6, workloads)
+		w.run(1500)
+		rep, err := Check(w.rec.History(), slices.Values(w.log), w.options())
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		t.Logf("seed %d: %+v", seed, *rep)
+		if rep.Tree.LastZxid() != w.leader.LastZxid() {
+			t.Errorf("seed %d: the reference is at %v, want %v", seed, rep.Tree.LastZxid(), w.leader.LastZxid())
+		}
+		return rep
+	}
+	var sum Report
+	for seed := range uint64(6) {
+		rep := check(t, seed, allWorkloads(6))
+		sum.Updates += rep.Updates
+		sum.Refused += rep.Refused
+		sum.Resolved += rep.Resolved
+		sum.Unknown += rep.Unknown
+		sum.Reads += rep.Reads
+		sum.Syncs += rep.Syncs
+		sum.Events += rep.Events
+		sum.CatchUps += rep.CatchUps
+		sum.Guarded += rep.Guarded
+	}
+	if sum.Updates < 3000 || sum.Refused < 500 || sum.Resolved == 0 || sum.Unknown <= sum.Resolved || sum.Reads < 3000 ||
+		sum.Syncs < 50 || sum.Events < 500 || sum.CatchUps == 0 || sum.Guarded == 0 {
+		t.Errorf("too little was looked at: %+v", sum)
+	}
+	for i, l := range Workloads(6, NewRecorder(nil)) {
+		t.Run(l.Name, func(t *testing.T) {
+			rep := check(t, 7, func(r *Recorder) []Workload { return Workloads(6, r)[i : i+1] })
+			if rep.Updates < 100 {
+				t.Errorf("only %d updates", rep.Updates)
+			}
+		})
 	}
 }
 
-// TestChecksAreFast holds Check to a hundred thousand operations in well under a
-// second.
-func TestChecksAreFast(t *testing.T) {
+// TestEventsInTimeAreAccepted bounds the time until an event comes.
+func TestEventsInTimeAreAccepted(t *testing.T) {
+	w := newWorld(9, 4, allWorkloads(4))
+	w.run(1500)
+	opt := w.options()
+	opt.WatchBound = Time(1e6) // the servers of the world are never further apart
+	if _, err := Check(w.rec.History(), slices.Values(w.log), opt); err != nil {
+		t.Error(err)
+	}
+	opt.WatchBound = 1
+	if _, err := Check(w.rec.History(), slices.Values(w.log), opt); err == nil {
+		t.Error("accepted with a bound that nobody can keep")
+	}
+}
+
+// TestFollowersMirrorTheTree lets a mirror by one-shot watches end with what the
+// tree holds.
+func TestFollowersMirrorTheTree(t *testing.T) {
+	w := newWorld(5, 4, func(*Recorder) []Workload { return []Workload{Follow()} })
+	w.run(3000)
+	for _, c := range w.clients {
+		f, ok := c.worker.(*interleaved).workers[0].(*Follower)
+		if !ok {
+			continue
+		}
+		if c.conn == nil {
+			c.connect()
+		}
+		if c.conn == nil {
+			continue
+		}
+		c.server.catchUp(len(w.log))
+		for a, ok := f.Next(w.rng); ok; a, ok = f.Next(w.rng) {
+			c.issue(a)
+			for c.call != nil {
+				c.progress()
+			}
+		}
+		if f.Fault != "" {
+			t.Error(f.Fault)
+		}
+		names, _, _ := w.leader.Children("/follow", nil)
+		for _, name := range names {
+			data, st, _ := w.leader.Get("/follow/"+name, nil)
+			if got, want := f.Mirror["/follow/"+name], (Mirrored{st.Mzxid, string(data)}); got != want {
+				t.Errorf("client %d: /follow/%s is %v, want %v", c.num, name, got, want)
+			}
+		}
+	}
+}
+
+func BenchmarkCheck(b *testing.B) {
 	w := newWorld(1, 20, allWorkloads(20))
 	w.run(100000)
-	h := w.rec.History()
-	began := time.Now()
-	rep, err := Check(h, slices.Values(w.log), w.options())
-	if err != nil {
-		t.Fatal(err)
+	h, opt := w.rec.History(), w.options()
+	opt.Finals = nil
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Check(h, slices.Values(w.log), opt); err != nil {
+			b.Fatal(err)
+		}
 	}
-	t.Logf("%d entries in %v: %+v", len(h.Entries), time.Since(began), *rep)
 }

@@ -411,9 +411,23 @@ func Mixed() Workload {
 	}
 }
 
-type mixer struct{ base }
+type mixer struct {
+	base
+	watch Args // the removal of the last watch that was set
+}
 
-func (w *mixer) Done(*Args, *Result) {}
+func (w *mixer) Done(a *Args, r *Result) {
+	switch {
+	case r == nil || r.Err != wire.OK:
+	case a.Op == wire.OpAddWatch:
+		w.watch = Args{Op: wire.OpRemoveWatches, Path: a.Path, What: wire.WatcherPersistent + a.What}
+	case !a.Watch:
+	case a.Op == wire.OpGetChildren || a.Op == wire.OpGetChildren2:
+		w.watch = Args{Op: wire.OpRemoveWatches, Path: a.Path, What: wire.WatcherChildren}
+	default:
+		w.watch = Args{Op: wire.OpRemoveWatches, Path: a.Path, What: wire.WatcherData}
+	}
+}
 
 func (w *mixer) Next(rng *rand.Rand) (Args, bool) {
 	dir := fmt.Sprintf("/mixed/%d", rng.IntN(2))
@@ -466,6 +480,11 @@ func (w *mixer) Next(rng *rand.Rand) (Args, bool) {
 	case n < 37:
 		return Args{Op: wire.OpAddWatch, Path: dir, What: rng.Int32N(2)}, true
 	case n < 38:
+		if w.watch.Path != "" && rng.IntN(4) > 0 {
+			a := w.watch
+			w.watch = Args{}
+			return a, true
+		}
 		return Args{Op: wire.OpRemoveWatches, Path: []string{dir, path}[rng.IntN(2)], What: 1 + rng.Int32N(5)}, true
 	case n < 39:
 		return Args{Op: wire.OpMultiRead, Sub: []Args{read(path), {Op: wire.OpGetChildren, Path: dir}}}, true

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,7 @@ func (r *run) replay() {
 	order := r.statesSeen(first)
 	finals := slices.Clone(r.opt.Finals)
 	slices.SortStableFunc(finals, func(a, b Final) int { return cmp.Compare(a.Tree.LastZxid(), b.Tree.LastZxid()) })
-	p := &player{run: r, t: t, prep: znode.NewPrep(t), suffixes: map[string]int64{}}
+	p := &player{run: r, t: t, prep: znode.NewPrep(t), suffixes: map[string]int64{}, sums: map[string]uint64{}}
 	for _, b := range r.opt.Banks {
 		p.banks = append(p.banks, newLedger(b))
 	}
@@ -144,6 +145,57 @@ type player struct {
 	judged   wire.Txn
 	suffixes map[string]int64 // the last sequence number below a path
 	banks    []*ledger
+
+	// sums has the sum of the hashes of the children's names for each path whose
+	// children were read, so that long lists need no sorting.
+	sums map[string]uint64
+}
+
+var nameSeed = maphash.MakeSeed() // sums are only compared with each other
+
+// sameChildren compares a list of names in any order with the tree's.
+func (p *player) sameChildren(path string, names []string, st *wire.Stat) bool {
+	if len(names) != int(st.NumChildren) {
+		return false
+	}
+	sum, ok := p.sums[path]
+	if !ok {
+		want, _, _ := p.t.Children(path, super)
+		sum = sumNames(want)
+		p.sums[path] = sum
+	}
+	return sum == sumNames(names)
+}
+
+func sumNames(names []string) (sum uint64) {
+	for _, name := range names {
+		sum += maphash.String(nameSeed, name)
+	}
+	return sum
+}
+
+// follow keeps the sums up to date.
+func (p *player) follow(events []znode.Event) {
+	for i := range events {
+		path := events[i].Path
+		switch events[i].Type {
+		case wire.EventNodeCreated, wire.EventNodeDeleted:
+		default:
+			continue
+		}
+		cut := strings.LastIndexByte(path, '/')
+		parent := path[:max(cut, 1)]
+		sum, ok := p.sums[parent]
+		if !ok {
+			continue
+		}
+		hash := maphash.String(nameSeed, path[cut+1:])
+		if events[i].Type == wire.EventNodeDeleted {
+			delete(p.sums, path)
+			hash = -hash
+		}
+		p.sums[parent] = sum + hash
+	}
 }
 
 // apply takes the next transaction.
@@ -169,6 +221,7 @@ func (p *player) apply(at int) {
 	if e != nil && e.Known() {
 		p.answer(txn, e)
 	}
+	p.follow(p.res.Events)
 	p.collect(h.Zxid, p.res.Events)
 	for _, b := range p.banks {
 		b.follow(p.run, p.t, h.Zxid, p.res.Events, names)
@@ -541,12 +594,10 @@ func (p *player) diffRead(a *Args, got *Result, ids []wire.ID, session zab.Sessi
 			return fmt.Sprintf("the acl is %v, must be %v", got.List, acl), true
 		}
 	case wire.OpGetChildren, wire.OpGetChildren2:
-		var names []string
-		names, st, code = p.t.Children(a.Path, ids)
-		if code == wire.OK && got.Err == wire.OK {
-			if diff := diffNames(got.Children, names); diff != "" {
-				return diff, true
-			}
+		// What may be read of the data may be read of the children.
+		if st, code = p.t.Exists(a.Path, ids); code == wire.OK && got.Err == wire.OK && !p.sameChildren(a.Path, got.Children, &st) {
+			names, _, _ := p.t.Children(a.Path, ids)
+			return diffNames(got.Children, names), true
 		}
 		if a.Op == wire.OpGetChildren {
 			st = got.Stat

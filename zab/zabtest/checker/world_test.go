@@ -124,7 +124,7 @@ func (w *world) step() {
 		}
 	}
 	c := w.clients[w.rng.IntN(len(w.clients))]
-	switch n := w.rng.IntN(300); {
+	switch n := w.rng.IntN(150); {
 	case c.conn == nil:
 		c.connect()
 	case n == 0 && !w.calm:
@@ -253,7 +253,8 @@ func (c *worldClient) rearm() {
 			}
 		}
 	}
-	c.conn.Return(e, Result{Zxid: c.server.tree.LastZxid()})
+	c.shown = c.server.tree.LastZxid()
+	c.conn.Return(e, Result{Zxid: c.shown})
 	if c.worker != nil {
 		c.worker.Event(wire.EventNone, "")
 	}
