@@ -42,7 +42,7 @@ type Config struct {
 	Ensemble *Ensemble
 
 	// LastSeen is the newest configuration that was proposed, if it is not
-	// Ensemble.
+	// Ensemble. It counts if the log holds its proposal.
 	LastSeen *Ensemble
 
 	// Observer is the role of a server that Ensemble does not list yet (peerType). A
@@ -102,8 +102,8 @@ const maxEpoch Epoch = math.MaxInt32 - 1
 // Node is the Zab state machine of one server: no I/O, no clock, no goroutine, no
 // lock. Equal inputs give equal outputs. Not safe for concurrent use.
 //
-// The driver hands in what happens by [Node.Step], [Node.Notified], [Node.PeerUp]
-// and [Node.Tick], performs what [Node.Ready] lists, and calls [Node.Advance].
+// The driver hands in what happens by [Node.Step], [Node.Notified], [Node.PeerUp],
+// [Node.PeerDown] and [Node.Tick], performs what [Node.Ready] lists, and calls [Node.Advance].
 //
 // Invariants, besides those of its history:
 //
@@ -157,7 +157,7 @@ type diskWork struct {
 func NewNode(cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, hard: cfg.Hard, lost: cfg.Lost, leader: NoServer, ensemble: cfg.Ensemble, lastSeen: cfg.LastSeen}
 	n.out.Dial = NoServer
-	if n.lastSeen == nil || !cfg.ReconfigEnabled || n.lastSeen.Version <= n.ensemble.Version {
+	if n.lastSeen == nil || !cfg.ReconfigEnabled {
 		n.lastSeen = n.ensemble
 	}
 	n.observer = cfg.Observer
@@ -180,6 +180,7 @@ func NewNode(cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("tick time %d, init limit %d and sync limit %d must be positive", cfg.TickTime, cfg.InitLimit, cfg.SyncLimit)
 	}
 	n.takeRole()
+	n.forgetUnlogged()
 	n.election = newElection(cfg.ID, cfg.ReconfigEnabled, cfg.Rand)
 	return n, nil
 }
@@ -244,6 +245,15 @@ func (n *Node) Notified(v Notification) {
 func (n *Node) PeerUp(id ServerID) {
 	if n.electing || n.election != nil && n.role != Looking {
 		n.election.peerUp(id)
+		n.decide()
+	}
+}
+
+// PeerDown says that the connection of the election port to a server has ended
+// and there is no other.
+func (n *Node) PeerDown(id ServerID) {
+	if n.election != nil && n.begun {
+		n.election.peerDown(n.now, id)
 		n.decide()
 	}
 }
@@ -426,9 +436,7 @@ func (n *Node) diskDone(m Message) error {
 			break
 		}
 		n.log.truncate(m.Zxid)
-		if Zxid(n.lastSeen.Version) > m.Zxid && n.lastSeen.Version > n.ensemble.Version {
-			n.lastSeen = n.ensemble // its proposal is gone
-		}
+		n.forgetUnlogged()
 	case MsgInstalled:
 		if n.disk.install == nil || m.Zxid != n.disk.install.Zxid {
 			return fmt.Errorf("snapshot %v was not to be installed: %w", m.Zxid, ErrZxidOrder)
@@ -488,6 +496,17 @@ func (n *Node) takeRole() {
 	}
 }
 
+// forgetUnlogged gives up a list whose proposal this log does not hold. It counts
+// from its proposal on, as every other transaction: one that is committed is in the
+// log of some voter in each quorum of the list before it. Were it to count here, a
+// server that was told of it and did not get it could wait for servers that will
+// never come.
+func (n *Node) forgetUnlogged() {
+	if v := n.lastSeen.Version; v <= n.ensemble.Version || Zxid(v) > n.log.last {
+		n.lastSeen = n.ensemble
+	}
+}
+
 // quorum reports whether those for whom acks is true are a quorum of the
 // configuration in force and of the one that is to replace it.
 func (n *Node) quorum(acks func(ServerID) bool) bool {
@@ -526,6 +545,7 @@ func (n *Node) elect() {
 		return
 	}
 	n.electing = true
+	n.forgetUnlogged()
 	own := Vote{Leader: n.cfg.ID, Zxid: n.log.durable, Epoch: n.currentEpoch()}
 	n.election.start(n.now, own, n.lost, n.ensemble, n.lastSeen)
 	n.decide()

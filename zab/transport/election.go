@@ -43,8 +43,9 @@ type ElectionConfig struct {
 	// which reads on when it has returned; notifications of one peer keep their order.
 	Received func(zab.Notification)
 
-	// PeerUp, if not nil, is called when a connection to a peer is there.
-	PeerUp func(zab.ServerID)
+	// PeerUp, if not nil, is called when a connection to a peer is there, and
+	// PeerDown when one has ended and no other has taken its place.
+	PeerUp, PeerDown func(zab.ServerID)
 
 	// DialTimeout bounds one attempt to connect (default 2s), HandshakeTimeout the
 	// time until a peer has said who it is (5s), WriteTimeout the sending of one
@@ -161,6 +162,9 @@ func NewElection(cfg ElectionConfig) *Election {
 	}
 	if cfg.PeerUp == nil {
 		cfg.PeerUp = func(zab.ServerID) {}
+	}
+	if cfg.PeerDown == nil {
+		cfg.PeerDown = func(zab.ServerID) {}
 	}
 	e := &Election{
 		cfg: cfg, log: cfg.Logger, faults: newFaults(cfg.Logger),
@@ -626,7 +630,8 @@ func (e *Election) serve(ctx context.Context, p *peer, c *electionConn) {
 	writer.Wait()
 
 	e.mu.Lock()
-	if p.conn == c {
+	last := p.conn == c
+	if last {
 		p.conn, p.err = nil, err
 		if p.mute++; c.heard {
 			p.pause, p.mute = e.cfg.MinBackoff, 0
@@ -636,6 +641,9 @@ func (e *Election) serve(ctx context.Context, p *peer, c *electionConn) {
 	}
 	mute := p.mute
 	e.mu.Unlock()
+	if last {
+		e.cfg.PeerDown(p.id)
+	}
 	if ctx.Err() == nil {
 		// Once it happens to everybody, as when the peer is just stopped.
 		if mute >= muteFault || !errors.Is(err, ErrNoAnswer) {

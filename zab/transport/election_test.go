@@ -37,6 +37,7 @@ type voice struct {
 	mu    sync.Mutex
 	heard []zab.Notification
 	ups   []zab.ServerID
+	downs []zab.ServerID
 }
 
 func newVoice(n *pipeNet, id zab.ServerID, change func(*ElectionConfig)) *voice {
@@ -53,6 +54,11 @@ func newVoice(n *pipeNet, id zab.ServerID, change func(*ElectionConfig)) *voice 
 			v.mu.Lock()
 			defer v.mu.Unlock()
 			v.ups = append(v.ups, id)
+		},
+		PeerDown: func(id zab.ServerID) {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.downs = append(v.downs, id)
 		},
 	}
 	if change != nil {
@@ -270,13 +276,16 @@ func TestLastNotificationIsSentAgainOnANewConnection(t *testing.T) {
 		if _, err := old.Read(make([]byte, 1)); err == nil {
 			t.Error("the old connection is open beside the new one")
 		}
+		conn.Close()
 		synctest.Wait()
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		if !slices.Equal(v.ups, []zab.ServerID{2, 2, 2}) {
 			t.Errorf("PeerUp of %v", v.ups)
 		}
-		conn.Close()
+		if !slices.Equal(v.downs, []zab.ServerID{2, 2}) { // not of the one that was replaced
+			t.Errorf("PeerDown of %v", v.downs)
+		}
 	})
 }
 
