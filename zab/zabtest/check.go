@@ -20,7 +20,8 @@ type record struct {
 	prev   *record
 	depth  int
 	by     zab.ServerID
-	digest uint64 // of the tree after it
+	list   *zab.Ensemble // of a reconfiguration
+	digest uint64        // of the tree after it
 }
 
 // holds reports whether a log that ends at r contains q.
@@ -60,7 +61,7 @@ type checker struct {
 	leaders   map[zab.Epoch]zab.ServerID
 	returned  zab.Zxid // largest of the writes that clients know to be done
 	ref       reference
-	epochs    map[zab.Epoch]bool // that were led
+	list      *zab.Ensemble // the servers, by the last reconfiguration that is committed
 }
 
 func newChecker(s *sim) *checker {
@@ -147,7 +148,7 @@ func (c *checker) proposing(v *server, ps []zab.Proposal) {
 			c.s.fail("S15", "server %d proposes %v behind %v", v.id, p.Zxid, prev.zxid)
 			return
 		}
-		r := &record{zxid: p.Zxid, data: p.Data, prev: prev, depth: prev.depth + 1, by: v.id, digest: prev.digest}
+		r := &record{zxid: p.Zxid, data: p.Data, prev: prev, depth: prev.depth + 1, by: v.id, digest: prev.digest, list: p.Ensemble}
 		if err := wire.Unmarshal(p.Data, &r.txn); err != nil {
 			c.s.fail("S3", "server %d proposes %v, which cannot be decoded: %v", v.id, p.Zxid, err)
 			return
@@ -182,11 +183,11 @@ func (c *checker) same(v *server, p *zab.Proposal, r *record) bool {
 	return false
 }
 
-// bytesOf returns the one copy of a transaction, after comparing what a disk holds.
-func (c *checker) bytesOf(v *server, z zab.Zxid, payload []byte) []byte {
+// logged returns a transaction, after comparing what a disk holds.
+func (c *checker) logged(v *server, z zab.Zxid, payload []byte) *record {
 	r := c.rec(v, z, "reads from its log")
 	c.same(v, &zab.Proposal{Zxid: z, Data: payload}, r)
-	return r.data
+	return r
 }
 
 // appending checks what goes to the log writer.
@@ -406,6 +407,10 @@ func (c *checker) commit(v *server, r *record) {
 			return
 		}
 		c.ref.apply(q)
+		if q.list != nil {
+			c.s.probe("reconfiguration")
+			c.list = q.list
+		}
 	}
 	c.quorums()
 }
@@ -418,13 +423,13 @@ func (c *checker) quorums() {
 		return
 	}
 	for _, v := range c.s.servers {
-		if v.observer || v.lost || v.wiped || v.damaged || v.view.durable.holds(last) {
+		if !c.list.IsVoter(v.id) || v.lost || v.wiped || v.damaged || v.view.durable.holds(last) {
 			continue
 		}
 		// Those who would vote for v.
-		behind := c.s.ensemble.IsQuorum(func(id zab.ServerID) bool {
+		behind := c.list.IsQuorum(func(id zab.ServerID) bool {
 			u := c.s.byID(id)
-			return u != nil && !u.observer && !u.lost && !u.wiped && !u.view.beats(u.id, &v.view, v.id)
+			return u != nil && !u.lost && !u.wiped && !u.view.beats(u.id, &v.view, v.id)
 		})
 		if behind {
 			c.s.fail("S8", "%v is committed, but server %d (epoch %d, %v) lacks it and a quorum is not ahead of it", last.zxid, v.id, v.view.current, v.view.durable.zxid)
@@ -460,7 +465,7 @@ func (c *checker) sending(v *server, conn *peerConn, m *zab.Message) {
 		c.acking(v, conn, m)
 	case zab.MsgAckEpoch:
 		// The promise of an observer binds nobody.
-		if w.accepted < v.shown.epoch || w.accepted > v.shown.epoch && !v.observer {
+		if w.accepted < v.shown.epoch || w.accepted > v.shown.epoch && v.config.IsVoter(v.id) {
 			c.s.fail("S13", "server %d acknowledges epoch %d, its disk holds a promise to %d", v.id, v.shown.epoch, w.accepted)
 		}
 		if m.HasEpoch && m.Epoch != w.votes() {
@@ -550,7 +555,7 @@ func (c *checker) voting(v *server, n *zab.Notification) {
 	if n.State != zab.Looking || n.NoVote || n.Vote.Leader != v.id {
 		return
 	}
-	if v.observer || v.lost {
+	if v.observer && !c.s.p.reconfig || v.lost {
 		c.s.fail("S19", "server %d has no vote and votes", v.id)
 	}
 	if v.view.durable != v.view.appended {

@@ -54,6 +54,8 @@ const (
 	Wipe
 	// Damage changes a byte of a file of a server that is down.
 	Damage
+	// Reconfig proposes another list of servers.
+	Reconfig
 	// WallJump sets a wall clock to another time.
 	WallJump
 	// CutClient cuts a client off from a server.
@@ -66,7 +68,7 @@ const (
 
 var faultNames = [...]string{
 	"crash", "kill", "crash inside", "crash all", "storm", "pause", "isolate", "split", "one way", "quorum port", "election port",
-	"swizzle", "reset", "slow net", "slow disk", "disk error", "disk full", "wipe", "damage", "wall jump", "cut client", "move clients",
+	"swizzle", "reset", "slow net", "slow disk", "disk error", "disk full", "wipe", "damage", "reconfig", "wall jump", "cut client", "move clients",
 }
 
 // String names the kind.
@@ -206,6 +208,8 @@ func (s *sim) inject(f *Fault) {
 		s.wipe(v, span)
 	case Damage:
 		s.damage(v, span, f)
+	case Reconfig:
+		s.reconfigure(f)
 	case WallJump:
 		v.clock.wallMs += (int64(f.N) - 10) * 3_600_000
 	case CutClient:
@@ -288,10 +292,7 @@ func (s *sim) storm(until usec, f *Fault) {
 // lost theirs have no vote before they are synced, and what is committed must be
 // on the others.
 func (s *sim) spares(v *server) bool {
-	return v.observer || s.ensemble.IsQuorum(func(id zab.ServerID) bool {
-		u := s.byID(id)
-		return u != v && !u.observer && !u.wiped && !u.lost && !u.damaged
-	})
+	return s.everyQuorum(func(u *server) bool { return u != v && !u.wiped && !u.lost && !u.damaged })
 }
 
 // wipe replaces a disk by an empty one.
@@ -341,4 +342,52 @@ func (s *sim) damage(v *server, down usec, f *Fault) {
 		s.fail("panic", "damage %s: %v", name, err)
 	}
 	v.damaged = true
+}
+
+// everyQuorum reports whether the servers for which has is true are a quorum, by
+// the list that is committed and by all that any server has seen.
+func (s *sim) everyQuorum(has func(*server) bool) bool {
+	by := func(id zab.ServerID) bool {
+		u := s.byID(id)
+		return u != nil && has(u)
+	}
+	for _, v := range s.servers {
+		if !v.config.IsQuorum(by) || !v.next.IsQuorum(by) {
+			return false
+		}
+	}
+	return s.check.list.IsQuorum(by)
+}
+
+// reconfigure lets the leader propose that a server leaves, joins, or gets or loses
+// its vote.
+func (s *sim) reconfigure(f *Fault) {
+	var lead *server
+	for _, v := range s.servers {
+		if v.up && !v.paused && v.shown.leads() && v.serving.prep != nil {
+			lead = v
+		}
+	}
+	if lead == nil || !s.p.reconfig || lead.config != lead.next {
+		return
+	}
+	v := s.target(f)
+	now, ok := lead.config.Member(v.id)
+	line := "server." + itoa(int64(v.id)) + "=s" + itoa(int64(v.id)) + ":2888:3888:"
+	joining, leaving := "", ""
+	switch {
+	case ok && f.N%3 == 0:
+		leaving = itoa(int64(v.id))
+	case ok && now.Observer || !ok && f.N%2 == 0:
+		joining = line + "participant"
+	default:
+		joining = line + "observer"
+	}
+	list, err := lead.config.Apply(joining, leaving, "", true)
+	whole := func(id zab.ServerID) bool { u := s.byID(id); return !u.wiped && !u.lost && !u.damaged }
+	if err != nil || !lead.node.QuorumSynced(list) || !list.IsQuorum(whole) {
+		s.probe("reconfiguration not possible")
+		return
+	}
+	lead.proposeList(list)
 }

@@ -18,6 +18,7 @@ type params struct {
 	prealloc             int64
 	parallelEpochs       bool
 	drift                bool
+	reconfig             bool
 
 	delayMin, delayMean, delayTailMax usec
 	delayTail                         int // in 1000
@@ -85,6 +86,9 @@ func drawParams(o *Options, r *rand.Rand) params {
 		if r.IntN(2) == 0 {
 			p.kinds = append(p.kinds, k)
 		}
+	}
+	if p.reconfig = r.IntN(3) == 0; p.reconfig {
+		p.kinds = append(p.kinds, Reconfig, Reconfig)
 	}
 	if len(p.kinds) == 0 {
 		p.kinds = []FaultKind{Crash}

@@ -145,6 +145,8 @@ func (f *reference) apply(r *record) {
 	case wire.OpCloseSession:
 		f.closeSession(h, ss)
 		return
+	case wire.OpReconfig:
+		return
 	}
 	if h.Session != 0 && (ss == nil || ss.closed != 0) {
 		if m, ok := r.txn.Body.(*wire.MultiTxn); ok {

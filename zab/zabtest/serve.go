@@ -253,6 +253,19 @@ func (v *server) prepare() {
 	v.step(zab.Message{Type: zab.MsgPropose, Proposals: ps})
 }
 
+// proposeList proposes another list of servers.
+func (v *server) proposeList(list *zab.Ensemble) {
+	zxid := v.node.NextZxid()
+	list.Version = int64(zxid)
+	txn := wire.Txn{
+		Header: wire.TxnHeader{Zxid: zxid, TimeMs: v.wallMs(), Type: wire.OpReconfig},
+		Body:   &wire.SetDataTxn{Path: "/zookeeper/config", Data: []byte(list.String()), Version: -1},
+	}
+	ps := []zab.Proposal{{Zxid: zxid, Data: txn.Append(nil), Ensemble: list}}
+	v.s.check.proposing(v, ps)
+	v.step(zab.Message{Type: zab.MsgPropose, Proposals: ps})
+}
+
 // transaction judges a request.
 func (v *server) transaction(r *request, zxid zab.Zxid) zab.Proposal {
 	g := &v.serving

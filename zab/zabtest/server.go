@@ -53,6 +53,8 @@ type server struct {
 	wiped    bool // lost its disk, and has not been synced since
 	damaged  bool // something on its disk is not as it was written
 
+	config, next *zab.Ensemble // the files of the list in force and of the one that was proposed
+
 	clock clock
 	view  view // of the checker
 
@@ -155,6 +157,7 @@ func (v *server) format() {
 	v.disk = storagetest.NewDisk(v.s.diskRand.Uint64())
 	v.disk.MkdirAll(dataDir)
 	v.disk.SyncDir("/")
+	v.config, v.next = v.s.ensemble, v.s.ensemble
 }
 
 // initialize lets a server start on an empty disk.
@@ -228,7 +231,7 @@ func (v *server) recover() error {
 		current = 0
 	}
 	cfg := zab.Config{
-		ID: v.id, Ensemble: v.s.ensemble,
+		ID: v.id, Ensemble: v.config, LastSeen: v.next, ReconfigEnabled: v.s.p.reconfig, Observer: v.observer,
 		Hard: zab.HardState{Accepted: accepted, Current: current}, LastZxid: v.tree.LastZxid(), Lost: v.lost,
 		TickTime: v.s.p.tick, InitLimit: v.s.p.initLimit, SyncLimit: v.s.p.syncLimit,
 		HistoryCount: v.s.p.historyCount, HistoryBytes: 1 << 20, Rand: v.rand.Int64N,
@@ -466,6 +469,7 @@ func (v *server) perform(rd *zab.Ready) bool {
 
 // show takes over what Ready says of the role.
 func (v *server) show(rd *zab.Ready) bool {
+	v.config, v.next = rd.Ensemble, rd.LastSeen
 	h := shown{rd.Role, rd.Phase, rd.Leader, rd.Epoch}
 	if h == v.shown {
 		return false
@@ -980,7 +984,8 @@ func (v *server) stream(st zab.Stream) {
 		if e.Zxid > st.Until {
 			break
 		}
-		ps = append(ps, zab.Proposal{Zxid: e.Zxid, Data: v.s.check.bytesOf(v, e.Zxid, e.Payload)})
+		r := v.s.check.logged(v, e.Zxid, e.Payload)
+		ps = append(ps, zab.Proposal{Zxid: e.Zxid, Data: r.data, Ensemble: r.list})
 	}
 	v.s.probe("stream of the log")
 	done.Zxid = st.After

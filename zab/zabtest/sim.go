@@ -182,6 +182,9 @@ func newSim(o Options) *sim {
 		s.ensemble.Members = append(s.ensemble.Members, zab.Member{
 			ID: id, Observer: v.observer, Addrs: []zab.MemberAddr{{Host: "s" + itoa(int64(id)), QuorumPort: 2888, ElectionPort: 3888}},
 		})
+	}
+	s.check.list = s.ensemble
+	for _, v := range s.servers {
 		v.format()
 		v.initialize()
 		s.check.wiped(v)
@@ -367,7 +370,7 @@ func (s *sim) established(in []*server) *server {
 		if !v.up || v.paused || !v.shown.leads() {
 			continue
 		}
-		if s.ensemble.IsQuorum(func(id zab.ServerID) bool {
+		if s.check.list.IsQuorum(func(id zab.ServerID) bool {
 			u := s.byID(id)
 			return u == v || slices.Contains(in, u) && u.up && u.shown.serves() && u.shown.leader == v.id && v.linked(u)
 		}) {
@@ -433,7 +436,13 @@ func (s *sim) describe(in []*server) string {
 		switch {
 		case !slices.Contains(in, v):
 			text += "not in the core; "
-		case v.observer:
+		case v.config == v.next:
+			text += fmt.Sprintf("voters %v; ", v.config.Voters())
+		default:
+			text += fmt.Sprintf("voters %v, then %v; ", v.config.Voters(), v.next.Voters())
+		}
+		switch {
+		case !s.check.list.IsVoter(v.id):
 			text += "observer; "
 		}
 		switch {
@@ -500,14 +509,11 @@ func (s *sim) drawCore() []*server {
 	var core []*server
 	order := s.faultRand.Perm(len(s.servers))
 	isQuorum := func() bool {
-		return s.ensemble.IsQuorum(func(id zab.ServerID) bool {
-			v := s.byID(id)
-			return v != nil && slices.Contains(core, v) && !v.lost && !v.wiped && !v.damaged
-		})
+		return s.everyQuorum(func(v *server) bool { return slices.Contains(core, v) && !v.lost && !v.wiped && !v.damaged })
 	}
 	for _, i := range order {
 		v := s.servers[i]
-		if v.observer || v.lost || v.wiped || v.damaged {
+		if v.lost || v.wiped || v.damaged {
 			continue
 		}
 		if isQuorum() && s.faultRand.IntN(2) == 0 {
