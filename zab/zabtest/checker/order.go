@@ -55,8 +55,9 @@ func (r *run) order() {
 		slices.SortStableFunc(returns, byReturn)
 	}
 
-	var known floor // the largest zxid that anybody had seen
-	last := map[zab.SessionID]floor{}
+	var known floor                      // the largest zxid that anybody had seen
+	last := map[zab.SessionID]floor{}    // update that was carried out
+	tried := map[int]floor{}             // by connection: update, also refused
 	newest := map[zab.SessionID]*Entry{} // the connection that owns the session
 	for _, ci := range calls {
 		i, e := int(ci), es[ci]
@@ -89,14 +90,18 @@ func (r *run) order() {
 		if n := newest[e.Session]; applied && n != nil && n.Conn > e.Conn {
 			r.fail("S30", z, entries(n, e), "connection %d wrote for session %v after connection %d had taken it up", e.Conn, e.Session, n.Conn)
 		}
-		if f := last[e.Session]; z <= f.zxid && f.by != nil {
+		f := tried[e.Conn]
+		f.raise(last[e.Session].zxid, last[e.Session].by)
+		if z <= f.zxid {
 			rule, why := "S28", "one session asked for the first before the second"
 			if f.by.Conn != e.Conn {
 				rule, why = "S30", "a session took effect on two connections at once: it asked for the first before the second"
 			}
 			r.fail(rule, z, entries(f.by, e), "%s, but they are %v and %v", why, f.zxid, z)
-		} else if applied || f.by == nil || f.by.Conn == e.Conn {
-			// A refusal on an old connection may come late: it had no effect.
+			continue
+		}
+		tried[e.Conn] = floor{z, e}
+		if applied {
 			last[e.Session] = floor{z, e}
 		}
 	}

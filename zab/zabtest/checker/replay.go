@@ -477,7 +477,7 @@ func diffUpdate(op wire.Op, got *Result, path string, st *wire.Stat) string {
 // or refused as a whole.
 func (p *player) multi(z zab.Zxid, e *Entry) {
 	want := p.res.Multi
-	if len(want) != len(e.Results) {
+	if len(want) != len(e.Results) || len(want) != len(e.Sub) {
 		p.fail("Z2", z, entries(e), "%d answers to a multi of %d operations", len(e.Results), len(want))
 		return
 	}

@@ -19,7 +19,7 @@ import (
 //	0 800 c1 connect server=s1 -> session=0x100000000000001
 //	1000 2500 c1 create2 xid=1 path=/a data="x" mode=1 -> zxid=0x100000002 created=/a stat=…
 //	2600 - c1 setData xid=2 path=/a data="y" version=-1
-//	3000 3000 c1 event what=2 path=/a -> zxid=0x100000003
+//	3000 3000 c1 event type=NodeDeleted path=/a what=2 -> zxid=0x100000003
 //	3000 3000 c1 disconnect
 const header = "history 1"
 
@@ -66,6 +66,9 @@ func (e *Entry) appendText(b []byte, cut bool) []byte {
 	} else {
 		w.b = append(w.b, kindNames[e.Kind]...)
 		w.str("server", e.Server)
+	}
+	if e.Kind == Event {
+		w.str("type", e.EventType().String())
 	}
 	w.args(&e.Args)
 	if e.Known() || e.Resolved {
@@ -343,6 +346,8 @@ func (e *Entry) parse(line string) error {
 			answered = true
 		case key == "xid" && e.Kind == Request:
 			e.Cxid = int32(p.number(value, 32))
+		case key == "type" && e.Kind == Event:
+			// For the reader; what has the number.
 		case key == "server" && e.Kind != Request:
 			e.Server = p.str(value)
 		default:
