@@ -121,7 +121,7 @@ To see it work:
 			root.AddCommand(c)
 		}
 	}
-	add("run", p.agentCommand(), p.serverCommand())
+	add("run", p.agentCommand(), p.serverCommand(), simCommand())
 	add("ask", statusCommand(), membersCommand(), servicesCommand(), lookupCommand(), registerCommand(), deregisterCommand(), registrationsCommand(), dnsCommand())
 	add("tree", p.cliCommand(), configCommand(), dataCommand())
 	root.AddCommand(versionCommand())

@@ -114,6 +114,7 @@ func scrub(ts *testscript.TestScript, _ bool, args []string) {
 		{`2\d\d\d-\d\d-\d\dT[0-9:.]+Z`, "DATE"},
 		{`0x[0-9a-f]{13,16}`, "SESSION"},
 		{`127\.0\.0\.1:\d+`, "ADDR"},
+		{`"took_ms": \d+`, `"took_ms": N`},
 	} {
 		text = regexp.MustCompile(r.pattern).ReplaceAllString(text, r.with)
 	}
