@@ -56,6 +56,9 @@ const (
 	Damage
 	// Reconfig proposes another list of servers.
 	Reconfig
+	// PrivateTail lets the next proposals of a leader reach nobody, then cuts its
+	// power: its log has an end that nobody knows.
+	PrivateTail
 	// WallJump sets a wall clock to another time.
 	WallJump
 	// CutClient cuts a client off from a server.
@@ -68,7 +71,7 @@ const (
 
 var faultNames = [...]string{
 	"crash", "kill", "crash inside", "crash all", "storm", "pause", "isolate", "split", "one way", "quorum port", "election port",
-	"swizzle", "reset", "slow net", "slow disk", "disk error", "disk full", "wipe", "damage", "reconfig", "wall jump", "cut client", "move clients",
+	"swizzle", "reset", "slow net", "slow disk", "disk error", "disk full", "wipe", "damage", "reconfig", "private tail", "wall jump", "cut client", "move clients",
 }
 
 // String names the kind.
@@ -208,6 +211,8 @@ func (s *sim) inject(f *Fault) {
 		s.wipe(v, span)
 	case Damage:
 		s.damage(v, span, f)
+	case PrivateTail:
+		s.trap = f
 	case Reconfig:
 		s.reconfigure(f)
 	case WallJump:
@@ -357,6 +362,32 @@ func (s *sim) everyQuorum(has func(*server) bool) bool {
 		}
 	}
 	return s.check.list.IsQuorum(by)
+}
+
+// spring cuts a leader off that is about to propose, if a fault waits for that: for
+// the first proposal of an epoch, or for any.
+func (s *sim) spring(v *server, next zab.Zxid) {
+	f := s.trap
+	if f == nil || s.phase != phaseFaulty || f.N%2 == 0 && next.Counter() != 1 {
+		return
+	}
+	s.trap = nil
+	s.probe("private tail")
+	span := usec(f.For.Microseconds())
+	end := func(do func()) {
+		s.at(s.now+span, func() {
+			if s.phase == phaseFaulty {
+				do()
+			}
+		})
+	}
+	s.cutOff(v, quorumPort, end)
+	v.after(20*s.p.diskMean, func() {
+		if s.phase == phaseFaulty {
+			v.downTill = s.now + span
+			v.crash(f.N%3 != 0)
+		}
+	})
 }
 
 // reconfigure lets the leader propose that a server leaves, joins, or gets or loses

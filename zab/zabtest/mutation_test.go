@@ -12,10 +12,16 @@ import (
 	"testing"
 )
 
-// patch is a mistake that is put into the production code of a test build.
+// patch is a mistake that is put into the production code of a test build. Where
+// the code has two ways to notice, both are taken away.
 type patch struct {
 	name string
 	bugs string // of the reliability reference's catalogue and rules
+	edit
+	more []edit
+}
+
+type edit struct {
 	file string // below the module
 	old  string // must be there once
 	new  string
@@ -24,101 +30,111 @@ type patch struct {
 // patches are the mistakes that the seeds must find. Each is a change of few
 // words that a tired programmer could make.
 var patches = []patch{
-	{"NEWLEADER is acknowledged before the log is safe", "B-02 B-03, R3", "zab/learner.go",
+	{"NEWLEADER is acknowledged before the log is safe", "B-02 B-03, R3", edit{"zab/learner.go",
 		"case f.state != adopting || n.log.durable < f.newLeaderAt || n.disk.current != 0:",
-		"case f.state != adopting || n.disk.current != 0:"},
-	{"the current epoch is written before the log is safe", "B-01, R3", "zab/learner.go",
+		"case f.state != adopting || n.disk.current != 0:"}, nil},
+	{"the current epoch is written before the log is safe", "B-01, R3", edit{"zab/learner.go",
 		"	f.newLeaderAt, f.acked = n.log.last, n.log.committed\n",
-		"	f.newLeaderAt, f.acked = n.log.last, n.log.committed\n	if n.hard.Current < n.epoch {\n		n.storeCurrent(n.epoch)\n	}\n"},
-	{"transactions are applied before the own log is safe", "B-11 B-12, R1", "zab/history.go",
-		"upTo := min(h.committed, h.durable)", "upTo := h.committed"},
-	{"proposals are acknowledged when they come", "B-02, R2", "zab/learner.go",
-		"if p.Zxid > n.log.durable {\n			break", "if false {\n			break"},
-	{"the leader counts itself before its log is safe", "B-11, R2", "zab/leader.go",
-		"return n.log.durable >= z\n", "return true\n"},
-	{"an election begins while the log is written", "B-15 B-16, R10", "zab/node.go",
+		"	f.newLeaderAt, f.acked = n.log.last, n.log.committed\n	if n.hard.Current < n.epoch {\n		n.storeCurrent(n.epoch)\n	}\n"}, nil},
+	{"transactions are applied before the own log is safe", "B-11 B-12, R1", edit{"zab/history.go",
+		"upTo := min(h.committed, h.durable)", "upTo := h.committed"}, nil},
+	{"proposals are acknowledged when they come", "B-02, R2", edit{"zab/learner.go",
+		"if p.Zxid > n.log.durable {\n			break", "if false {\n			break"}, nil},
+	{"the leader counts itself before its log is safe", "B-11, R2", edit{"zab/leader.go",
+		"return n.log.durable >= z\n", "return true\n"}, nil},
+	{"an election begins while the log is written", "B-15 B-16, R10", edit{"zab/node.go",
 		"func (n *Node) idle() bool { return n.disk == diskWork{} && n.log.durable == n.log.last }",
-		"func (n *Node) idle() bool { return n.disk == diskWork{} }"},
-	{"a phantom inside the range is not cut off", "B-13 B-14, R7", "zab/history.go",
-		"		return syncPlan{syncTrunc, q}", "		return syncPlan{syncDiff, q}"},
-	{"a log of an unknown epoch is cut by number", "B-13, R7", "zab/history.go",
-		"case q != 0 && q.Epoch() == p.Epoch():", "case q != 0:"},
-	{"an epoch is promised before the promise is safe", "B-25, R14", "zab/learner.go",
+		"func (n *Node) idle() bool { return n.disk == diskWork{} }"}, nil},
+	{"a phantom inside the range is not cut off", "B-13 B-14, R7", edit{"zab/history.go",
+		"		return syncPlan{syncTrunc, q}", "		return syncPlan{syncDiff, q}"}, nil},
+	{"an epoch is promised before the promise is safe", "B-25, R14", edit{"zab/learner.go",
 		"		f.state, f.blocked = agreeing, true\n		n.storeAccepted(e)\n		return nil\n",
-		"		n.storeAccepted(e)\n		f.ackEpoch(true)\n		return nil\n"},
-	{"the leader does not ask what was promised before", "B-25, R14", "zab/leader.go",
-		"		l.proposed = max(l.proposed, accepted+1)\n", ""},
-	{"a leader is established without a quorum of promises", "S1", "zab/leader.go",
-		"if l.stage != proposingEpoch || !n.quorum(l.promised.has) {", "if l.stage != proposingEpoch {"},
-	{"a leader serves before a quorum has its history", "R3", "zab/leader.go",
-		"if l.stage != syncing || !n.quorum(l.adopted.has) {", "if l.stage != syncing {"},
-	{"a leader may know less than its followers", "S9", "zab/leader.go",
+		"		n.storeAccepted(e)\n		f.ackEpoch(true)\n		return nil\n"}, nil},
+	{"the leader does not ask what was promised, and a promise counts twice", "B-25, R14", edit{"zab/leader.go",
+		"		l.proposed = max(l.proposed, accepted+1)\n", ""}, []edit{{"zab/learner.go",
+		"	f.ackEpoch(false)\n", "	f.ackEpoch(true)\n"}}},
+	{"a leader is established without a quorum of promises", "S1", edit{"zab/leader.go",
+		"if l.stage != proposingEpoch || !n.quorum(l.promised.has) {", "if l.stage != proposingEpoch {"}, nil},
+	{"a leader serves before a quorum has its history", "R3", edit{"zab/leader.go",
+		"if l.stage != syncing || !n.quorum(l.adopted.has) {", "if l.stage != syncing {"}, nil},
+	{"the highest id leads, whatever it knows", "S9", edit{"zab/leader.go",
 		"	if current != l.summaryEpoch {\n		return current > l.summaryEpoch\n	}\n	return last > l.summaryZxid && last.Counter() != 0\n",
-		"	return false\n"},
-	{"a minority is enough to commit", "S8", "zab/leader.go",
-		"			return k != nil && k.acked >= z\n", "			return k != nil\n"},
-	{"a server without its disk votes", "R14", "zab/node.go",
-		"n.election.start(n.now, own, n.lost, n.ensemble, n.lastSeen)", "n.election.start(n.now, own, false, n.ensemble, n.lastSeen)"},
-	{"a server without its disk promises", "R14", "zab/learner.go",
-		"if counts && !n.lost {", "if counts {"},
-	{"proposals do not go to those who are about to join", "B-05, 1.5", "zab/leader.go",
+		"	return false\n"}, []edit{{"zab/vote.go",
+		"	case v.Epoch != w.Epoch:\n		return v.Epoch > w.Epoch\n	case v.Zxid != w.Zxid:\n		return v.Zxid > w.Zxid\n	}\n", "	}\n"}}},
+	{"a minority is enough to commit", "S8", edit{"zab/leader.go",
+		"			return k != nil && k.acked >= z\n", "			return k != nil\n"}, nil},
+	{"a server without its disk votes", "R14", edit{"zab/node.go",
+		"n.election.start(n.now, own, n.lost, n.ensemble, n.lastSeen)", "n.election.start(n.now, own, false, n.ensemble, n.lastSeen)"}, nil},
+	{"a server without its disk promises", "R14", edit{"zab/learner.go",
+		"if counts && !n.lost {", "if counts {"}, nil},
+	{"proposals do not go to those who are about to join", "B-05, 1.5", edit{"zab/leader.go",
 		"		if k.state < synced {\n			continue\n		}\n		if k.late",
-		"		if k.state < following {\n			continue\n		}\n		if k.late"},
-	{"a sync is answered by who believes to lead", "R26", "zab/leader.go",
-		"k != nil && k.state == following && k.answers >= k.mark", "k != nil && k.state == following"},
-	{"a learner takes a proposal over a gap", "B-06 B-23, R5", "zab/learner.go",
-		"	if !p.Zxid.Follows(last) || p.Zxid.Epoch() > n.epoch {", "	if p.Zxid <= last {"},
-	{"the vote's zxid counts more than its epoch", "B-01", "zab/vote.go",
-		"	case v.Epoch != w.Epoch:\n		return v.Epoch > w.Epoch\n", ""},
-	{"recovered entries are not made safe", "R2", "zab/storage/recover.go",
-		"	for at < r.logEnd {", "	for at < 0 {"},
-	{"a new log is not entered in its directory", "ALICE, R2", "zab/storage/log.go",
-		"	if err == nil {\n		err = s.fs.SyncDir(s.logDir)\n	}\n", ""},
-	{"an epoch's rename is not made safe", "B-25, R14", "zab/storage/epoch.go",
+		"		if k.state < following {\n			continue\n		}\n		if k.late"}, nil},
+	{"a sync is answered by who believes to lead", "R26", edit{"zab/leader.go",
+		"k != nil && k.state == following && k.answers >= k.mark", "k != nil && k.state == following"}, nil},
+	{"the leader sends what it has in memory, over a hole", "B-06 B-07, R7", edit{"zab/leader.go",
+		"	if k.sent < n.log.base {", "	if false {"}, nil},
+	{"the vote's zxid counts more than its epoch", "B-01", edit{"zab/vote.go",
+		"	case v.Epoch != w.Epoch:\n		return v.Epoch > w.Epoch\n", ""}, nil},
+	{"recovered entries are not made safe", "R2", edit{"zab/storage/recover.go",
+		"	for at < r.logEnd {", "	for at < 0 {"}, nil},
+	{"a new log is not entered in its directory", "ALICE, R2", edit{"zab/storage/log.go",
+		"	if err == nil {\n		err = s.fs.SyncDir(s.logDir)\n	}\n", ""}, nil},
+	{"an epoch's rename is not made safe", "B-25, R14", edit{"zab/storage/epoch.go",
 		"	if err := fsys.Rename(tmp, filepath.Join(dir, name)); err != nil {\n		return err\n	}\n	return fsys.SyncDir(dir)\n",
-		"	return fsys.Rename(tmp, filepath.Join(dir, name))\n"},
-	{"the log is not synced", "R2", "zab/storage/log.go",
-		"		if err := l.f.Datasync(); err != nil {", "		if err := error(nil); err != nil {"},
-	{"TRUNC leaves newer snapshots", "B-20 B-27, R11", "zab/storage/truncate.go",
-		"		if sn.zxid > zxid {\n			if err", "		if false {\n			if err"},
-	{"an installed snapshot leaves later entries of the log", "B-09, 4.5", "zab/storage/install.go",
-		"	if err := s.forget(fl, zxid); err != nil {\n		return err\n	}\n	if err := s.SetCurrentEpoch",
-		"	if err := s.SetCurrentEpoch"},
-	{"the gap of an installed snapshot is not seen", "B-07, R7", "zab/storage/recover.go",
-		"	if last.Epoch() == next.Epoch() {\n		return 0, false", "	if true {\n		return 0, false"},
-	{"a snapshot is not synced", "R8", "zab/storage/snapwrite.go",
-		"	if err == nil {\n		err = file.Sync()\n	}\n", ""},
-	{"a closed session leaves ephemeral znodes", "B-19 B-42, R20", "zab/znode/apply.go",
-		"	for _, path := range paths {\n		t.applyDelete(h.Zxid, path, r)\n	}\n	// What", "	// What"},
-	{"a failed multi keeps what it did first", "S25", "zab/znode/prep.go",
-		"			failed = code\n			c.p.rollback(mark, digest)\n", "			failed = code\n"},
-	{"writes of a closing session are taken", "S21, R20", "zab/znode/prep.go",
-		"	if closing || !known && (ephemeral || !c.p.t.cfg.LocalSessions) {", "	if !known && !closing {"},
-	{"a session expires before its time", "S23", "zab/session/session.go",
+		"	return fsys.Rename(tmp, filepath.Join(dir, name))\n"}, nil},
+	{"the log is not synced", "R2", edit{"zab/storage/log.go",
+		"		if err := l.f.Datasync(); err != nil {", "		if err := error(nil); err != nil {"}, nil},
+	{"snapshots hold what is not committed, and TRUNC leaves them", "B-20 B-27, R11", edit{"zab/storage/truncate.go",
+		"		if sn.zxid > zxid {\n			if err", "		if false {\n			if err"}, []edit{{"zab/zabtest/server.go",
+		"if v.frozen || !v.shown.serves() || !v.store.ShouldSnapshot() {", "if v.frozen {"}}},
+	{"an installed snapshot leaves later entries of the log", "B-09, 4.5", edit{"zab/storage/install.go",
+		"	if err := s.forget(fl, zxid); err != nil {", "	if err := s.forget(fl, zxid|0xffffffffffff); err != nil {"}, nil},
+	{"the gap of an installed snapshot is not seen", "B-07, R7", edit{"zab/storage/recover.go",
+		"	if last.Epoch() == next.Epoch() {\n		return 0, false", "	if true {\n		return 0, false"}, nil},
+	{"a snapshot is not synced", "R8", edit{"zab/storage/snapwrite.go",
+		"	if err == nil {\n		err = file.Sync()\n	}\n", ""}, nil},
+	{"a closed session leaves ephemeral znodes", "B-19 B-42, R20", edit{"zab/znode/apply.go",
+		"	for _, path := range paths {\n		t.applyDelete(h.Zxid, path, r)\n	}\n	// What", "	// What"}, []edit{{"zab/znode/apply.go",
+		"	if set := t.ephemerals[h.Session]; len(set) > 0 {", "	if set := t.ephemerals[h.Session]; len(set) > 1 {"}}},
+	{"a failed multi keeps what it did first", "S25", edit{"zab/znode/prep.go",
+		"			failed = code\n			c.p.rollback(mark, digest)\n", "			failed, _, _ = code, mark, digest\n"}, nil},
+	{"writes of a closing session are taken", "S21, R20", edit{"zab/znode/prep.go",
+		"	if closing || !known && (ephemeral || !c.p.t.cfg.LocalSessions) {", "	if !known && !closing {"}, nil},
+	{"a session expires before its time", "S23", edit{"zab/session/session.go",
 		"func (t *Tracker) bucket(ms int64) int64 { return (ms/t.tickMs + 1) * t.tickMs }",
-		"func (t *Tracker) bucket(ms int64) int64 { return (ms / t.tickMs) * t.tickMs }"},
-	{"a watch does not end with its event", "S29", "zab/watch/watch.go",
-		"				c.modes &^= once\n", ""},
+		"func (t *Tracker) bucket(ms int64) int64 { return (ms / t.tickMs) * t.tickMs }"}, nil},
+	{"a watch does not end with its event", "S29", edit{"zab/watch/watch.go",
+		"				c.modes &^= once\n", ""}, nil},
 }
 
 var update = flag.Bool("update", false, "write TRACK-RECORD.md")
 
 const moduleRoot = "../.."
 
-func (p *patch) apply(t *testing.T) (path, text string) {
+// apply returns the changed files by their paths.
+func (p *patch) apply(t *testing.T) map[string]string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join(moduleRoot, p.file))
-	if err != nil {
-		t.Fatal(err)
+	changed := map[string]string{}
+	for _, e := range append([]edit{p.edit}, p.more...) {
+		path, err := filepath.Abs(filepath.Join(moduleRoot, e.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, ok := changed[path]
+		if !ok {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(b)
+		}
+		if n := strings.Count(text, e.old); n != 1 {
+			t.Errorf("%s: the place to change is there %d times in %s", p.name, n, e.file)
+		}
+		changed[path] = strings.Replace(text, e.old, e.new, 1)
 	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(string(b), p.old); n != 1 {
-		t.Fatalf("%s: the place to change is there %d times in %s", p.name, n, p.file)
-	}
-	return path, strings.Replace(string(b), p.old, p.new, 1)
+	return changed
 }
 
 // TestPatchesApply tells at once when a change of the code makes a patch useless.
@@ -151,16 +167,20 @@ func TestPatchesAreFound(t *testing.T) {
 	for _, p := range patches {
 		t.Run(p.name, func(t *testing.T) {
 			dir := t.TempDir()
-			path, text := p.apply(t)
-			changed, overlay, binary := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "sim.test")
-			b, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
+			overlay, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "sim.test")
+			replace := map[string]string{}
+			for path, text := range p.apply(t) {
+				replace[path] = filepath.Join(dir, fmt.Sprintf("changed%d.go", len(replace)))
+				if err := os.WriteFile(replace[path], []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 			if err != nil {
 				t.Fatal(err)
 			}
-			for name, b := range map[string][]byte{changed: []byte(text), overlay: b} {
-				if err := os.WriteFile(name, b, 0o600); err != nil {
-					t.Fatal(err)
-				}
+			if err := os.WriteFile(overlay, b, 0o600); err != nil {
+				t.Fatal(err)
 			}
 			if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", binary, ".").CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)

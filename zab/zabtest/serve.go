@@ -249,6 +249,7 @@ func (v *server) prepare() {
 	if len(ps) == 0 {
 		return
 	}
+	v.s.spring(v, ps[0].Zxid)
 	v.s.check.proposing(v, ps)
 	v.step(zab.Message{Type: zab.MsgPropose, Proposals: ps})
 }

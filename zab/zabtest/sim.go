@@ -135,6 +135,7 @@ type sim struct {
 	trace     io.Writer
 	probes    map[string]int
 	plan      []Fault
+	trap      *Fault // a PrivateTail that waits for its moment
 	stats     Stats
 	violation *Violation
 }
