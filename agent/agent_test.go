@@ -292,10 +292,10 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-func TestSeveralServersAreRefusedClearly(t *testing.T) {
+func TestAServerOfAnEnsembleMustKnowItsNumber(t *testing.T) {
 	c := newWorld(t).config()
 	c.Zab.Servers = []string{"server.1=127.0.0.1:2888:3888", "server.2=127.0.0.2:2888:3888", "server.3=127.0.0.3:2888:3888"}
-	if _, err := New(c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "not supported by this version") {
+	if _, err := New(c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "set zab.id, or write its number to ") {
 		t.Errorf("error %v", err)
 	}
 }

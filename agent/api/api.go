@@ -64,6 +64,52 @@ type ZabStatus struct {
 	DataDir     string `json:"data_dir"`
 	SnapBytes   int64  `json:"snap_bytes"`
 	LogBytes    int64  `json:"log_bytes"`
+	// Ensemble is null for a server alone.
+	Ensemble *EnsembleStatus `json:"ensemble,omitempty"`
+}
+
+// EnsembleStatus is the ensemble as this server sees it.
+type EnsembleStatus struct {
+	Serving bool `json:"serving"`
+	// Phase is election, discovery, synchronization or broadcast, since Since.
+	Phase string    `json:"phase"`
+	Since time.Time `json:"since"`
+	// Why says in words what keeps this server from serving.
+	Why []string `json:"why,omitempty"`
+	// Problems are what somebody should look at: servers that are missing or
+	// behind, lists that differ, strangers at the ports.
+	Problems []string `json:"problems,omitempty"`
+	// ListVersion is the zxid that made the list of servers, 0x0 for one of a file.
+	// Changing is true while a reconfiguration is under way.
+	ListVersion string `json:"list_version"`
+	Changing    bool   `json:"changing"`
+	// Lost is true if this server has lost its disk: it has no vote until a leader
+	// has brought it up to date.
+	Lost    bool           `json:"lost"`
+	Members []MemberStatus `json:"members"`
+}
+
+// MemberStatus is one line of the list of servers.
+type MemberStatus struct {
+	ID   int64 `json:"id"`
+	Self bool  `json:"self"`
+	// Role is what the list says: participant or observer. State is what the server
+	// was last heard to be: leader, follower, observer, looking; "" if unknown.
+	Role  string `json:"role"`
+	State string `json:"state,omitempty"`
+	// Address is that of the election port, Client that for clients.
+	Address string `json:"address"`
+	Client  string `json:"client,omitempty"`
+	// Connected is about the election port; Error says why there is no connection.
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since,omitzero"`
+	Error     string    `json:"error,omitempty"`
+	// Acked is the last transaction that a follower of this leader holds, Behind how
+	// many more the leader has, -1 if that is not known.
+	Acked  string `json:"acked,omitempty"`
+	Behind int64  `json:"behind,omitempty"`
+	// Doing is what a follower of this leader does: "up to date", "copying", ...
+	Doing string `json:"doing,omitempty"`
 }
 
 // SessionStatus is about the agent's own session.

@@ -131,7 +131,8 @@ func Default() Config {
 			Role:   RoleAuto,
 			Client: client.Config{SessionTimeout: 10 * time.Second},
 			Server: server.Config{
-				Listen: "0.0.0.0:2181", TickTime: 2 * time.Second,
+				Listen: "0.0.0.0:2181", TickTime: 2 * time.Second, InitLimit: 10, SyncLimit: 5,
+				HistoryCount: 10_000, HistoryBytes: 32 << 20,
 				MaxClientCnxns: 60, MaxBuffer: wire.MaxBuffer, HandshakeTimeout: 10 * time.Second,
 				MaxInFlight: 1000, MaxOutstandingBytes: 256 << 20, MaxReplyBytes: 16 << 20, StallTimeout: 30 * time.Second,
 				MaxWatches: 100_000, FourLetterWords: []string{"srvr"},

@@ -22,18 +22,18 @@ var exceptions = map[string]string{
 	"client.Config.Servers":        "connect",
 	"client.Config.SessionTimeout": "session_timeout",
 
-	"config.Zab.Server":           "",
-	"server.Config.Listen":        "client_listen",
-	"server.Config.Version":       "-",
-	"server.Config.InitialConfig": "-",
-	"server.Config.Storage":       "",
-	"storage.Config.ServerID":     "-", // the id of the server
-	"storage.Config.Znode":        "-", // that of the server
-	"storage.Config.Foreground":   "-", // for simulations
-	"storage.Config.NoAutoCreate": "-", // only in an ensemble: nobody else has the data of a server alone
-	"server.Config.Znode":         "",
-	"znode.Config.LocalSessions":  "-", // only in an ensemble
-	"znode.Config.MaxTxnBytes":    "-", // follows from max_buffer
+	"config.Zab.Server":                  "",
+	"server.Config.Listen":               "client_listen",
+	"server.Config.Version":              "-",
+	"server.Config.InitialConfig":        "-",
+	"server.Config.Storage":              "",
+	"storage.Config.ServerID":            "-", // the id of the server
+	"storage.Config.Znode":               "-", // that of the server
+	"storage.Config.Foreground":          "-", // for simulations
+	"server.Config.QuorumListenOnAllIPs": "quorum_listen_on_all_ips",
+	"server.Config.Znode":                "",
+	"znode.Config.LocalSessions":         "-", // only in an ensemble
+	"znode.Config.MaxTxnBytes":           "-", // follows from max_buffer
 
 	"config.Bootstrap.Config":     "",
 	"bootstrap.Config.Name":       "-", // that of the agent

@@ -101,6 +101,13 @@ var zooKeys = map[string]zooKey{
 	"extendedTypesEnabled":   {"zab.extended_types", zooLooseBool},
 	"4lw.commands.whitelist": {"zab.four_letter_words", zooWords},
 	"admin.commandURL":       {"admin.command_url", zooText},
+	"initLimit":              {"zab.init_limit", zooInt},
+	"syncLimit":              {"zab.sync_limit", zooInt},
+	"quorumListenOnAllIPs":   {"zab.quorum_listen_on_all_ips", zooBool},
+	"reconfigEnabled":        {"zab.reconfig_enabled", zooBool},
+	"standaloneEnabled":      {"zab.standalone_disabled", zooNot(zooBool)},
+	"db.autocreate":          {"zab.no_auto_create", zooNot(zooLooseBool)},
+	"commitLogCount":         {"zab.history_count", zooInt},
 	"jute.maxbuffer":         {"zab.max_buffer", zooBytes},
 	"DigestAuthenticationProvider.superDigest": {"zab.super_digest", zooText},
 	"DigestAuthenticationProvider.enabled":     {"zab.no_digest_auth", zooNot(zooLooseBool)},
@@ -130,15 +137,10 @@ var zooChecked = map[string]struct {
 	refuse bool
 }{
 	// Between the servers of an ensemble.
-	"initLimit":                   {zooInt, nil, false},
-	"syncLimit":                   {zooInt, nil, false},
 	"connectToLearnerMasterLimit": {zooInt, nil, false},
-	"quorumListenOnAllIPs":        {zooBool, nil, false},
 	"syncEnabled":                 {zooBool, nil, false},
-	"db.autocreate":               {zooLooseBool, nil, false},
 	"standaloneEnabled":           {zooBool, nil, false},
 	"quorum.cnxn.threads.size":    {zooInt, nil, false},
-	"reconfigEnabled":             {zooBool, false, false},
 	"observerMasterPort":          {zooInt, -1, false},
 	"portUnification":             {zooBool, nil, false},
 	"sslQuorumReloadCertFiles":    {zooBool, nil, false},
@@ -650,6 +652,9 @@ func LoadZooCfg(file string) (Config, error) {
 		}
 	}
 	c.DataDir = c.Zab.Server.Storage.DataDir
+	if z.Quorum() {
+		c.Zab.Server.Ensemble = &z.Ensemble
+	}
 	c.Text, c.Warnings, c.from = z.Text, z.Warnings, z.from
 	if _, ok := c.from["admin.listen"]; !ok {
 		c.from["admin.listen"] = position{key: "admin.serverPort"} // a default of Apache's

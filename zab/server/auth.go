@@ -36,7 +36,9 @@ func (c *conn) auth(xid int32, body []byte, now int64) error {
 	if code == wire.ErrBadArguments {
 		return errDone // the wrong ensemble: an answer would make the client give up
 	}
-	c.lockForRead()
+	if err := c.lockForRead(); err != nil {
+		return err
+	}
 	defer c.unlockForRead()
 	if c.queue.len() > 0 {
 		r := newRequest(c, xid, wire.OpAuth, nil, now)

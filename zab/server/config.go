@@ -9,6 +9,7 @@ import (
 
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/storage"
+	"github.com/paddockio/paddock/zab/transport"
 	"github.com/paddockio/paddock/zab/wire"
 	"github.com/paddockio/paddock/zab/znode"
 )
@@ -23,6 +24,48 @@ type Config struct {
 	// no client port, only Dial reaches the server. zoo.cfg: clientPort,
 	// clientPortAddress.
 	Listen string
+
+	// Ensemble is the list of servers that this one is in. Nil: it is alone. zoo.cfg:
+	// server.N and the like, or the file of dynamicConfigFile.
+	Ensemble *zab.Ensemble
+
+	// InitLimit is how many ticks a learner may take to connect to the leader and to
+	// copy its history without any progress, SyncLimit for how many ticks another
+	// server may be silent. Too low, and a large snapshot never arrives, or a short
+	// pause of a peer costs an election. Defaults 10 and 5. zoo.cfg: initLimit,
+	// syncLimit.
+	InitLimit, SyncLimit int
+
+	// ReconfigEnabled allows that clients change the list of servers. zoo.cfg:
+	// reconfigEnabled.
+	ReconfigEnabled bool
+
+	// StandaloneDisabled allows a reconfiguration to one voter. zoo.cfg:
+	// standaloneEnabled=false.
+	StandaloneDisabled bool
+
+	// OnEnsemble, if not nil, is told of each configuration that comes into force, in
+	// order: it is to be stored for the next start. An error ends the server.
+	OnEnsemble func(*zab.Ensemble) error
+
+	// QuorumListenOnAllIPs opens quorum and election port on all addresses of the
+	// host, not only on those in the list. zoo.cfg: quorumListenOnAllIPs.
+	QuorumListenOnAllIPs bool
+
+	// HistoryCount and HistoryBytes bound the recent transactions that a server of an
+	// ensemble keeps in memory for learners that were away; older ones are read from
+	// the log. Defaults 10000 and 32 MiB. Java property zookeeper.commitLogCount.
+	HistoryCount int
+	HistoryBytes int64
+
+	// ElectionGrace is how long connections of clients stay open, and new ones wait,
+	// while the ensemble has no leader. Too low, and every election makes all clients
+	// connect again at once; too high, and clients wait at a server that is cut off.
+	// Default half a tick, and at least 500ms.
+	ElectionGrace time.Duration
+
+	// PeerNet makes the connections between servers. Default: TCP.
+	PeerNet transport.Net
 
 	// TickTime is the unit of session expiry: a session ends between its timeout
 	// and one tick later. Default 2s. zoo.cfg: tickTime, in milliseconds.
@@ -124,12 +167,19 @@ func (c Config) withDefaults() Config {
 			*p = n
 		}
 	}
-	if c.ID == 0 {
+	if c.ID == 0 && c.Ensemble == nil {
 		c.ID = 1
 	}
 	def(&c.TickTime, 2*time.Second)
 	def(&c.MinSessionTimeout, 2*c.TickTime)
 	def(&c.MaxSessionTimeout, 20*c.TickTime)
+	defInt(&c.InitLimit, 10)
+	defInt(&c.SyncLimit, 5)
+	defInt(&c.HistoryCount, 10_000)
+	if c.HistoryBytes == 0 {
+		c.HistoryBytes = 32 << 20
+	}
+	def(&c.ElectionGrace, max(minElectionGrace, c.TickTime/2))
 	defInt(&c.MaxClientCnxns, 60)
 	defInt(&c.MaxBuffer, wire.MaxBuffer)
 	def(&c.HandshakeTimeout, 10*time.Second)
@@ -172,6 +222,15 @@ func (c Config) Validate() error {
 	bad := func(when bool, format string, args ...any) {
 		if when {
 			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	bad(c.InitLimit < 1, "init limit %d: must be at least one tick", c.InitLimit)
+	bad(c.SyncLimit < 1, "sync limit %d: must be at least one tick", c.SyncLimit)
+	bad(c.HistoryCount < 1 || c.HistoryBytes < 1, "history of %d transactions, %d bytes: must be at least 1", c.HistoryCount, c.HistoryBytes)
+	bad(c.ElectionGrace < time.Millisecond, "election grace %v: must be at least 1ms", c.ElectionGrace)
+	if c.Ensemble != nil {
+		if err := c.Ensemble.Check(); err != nil {
+			errs = append(errs, fmt.Errorf("list of servers: %w", err))
 		}
 	}
 	bad(c.ID < 0 || c.ID > 255, "server id %d: must be 0 to 255", c.ID)

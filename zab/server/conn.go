@@ -332,11 +332,11 @@ func (c *conn) process(now int64) error {
 			return badPacket("request of %d bytes has no header", size)
 		}
 		xid, op := int32(binary.BigEndian.Uint32(frame)), wire.Op(int32(binary.BigEndian.Uint32(frame[4:])))
-		if held.n == maxHeldReads || isWrite(op) || op == wire.OpAuth {
+		if held.n == maxHeldReads || c.needsDriver(op) || op == wire.OpAuth {
 			c.release(&held, now)
 		}
 		switch {
-		case isWrite(op):
+		case c.needsDriver(op):
 			c.write(xid, op, frame[8:], now)
 			if op == wire.OpCloseSession {
 				return errDone // nothing that comes behind it is executed
@@ -351,7 +351,9 @@ func (c *conn) process(now int64) error {
 			}
 		default:
 			if held.n == 0 {
-				c.lockForRead()
+				if err := c.lockForRead(); err != nil {
+					return err
+				}
 			}
 			held = hold{held.n + 1, op, xid}
 			c.answerLocked(xid, op, frame[8:], *c.ids.Load())
@@ -387,9 +389,20 @@ func (c *conn) release(h *hold, arrived int64) {
 	*h = hold{}
 }
 
-func (c *conn) lockForRead() {
-	c.srv.treeMu.RLock()
-	c.mu.Lock()
+// lockForRead takes the locks that a reply is made under, when the server serves.
+// Nothing is locked if it returns an error.
+func (c *conn) lockForRead() error {
+	for {
+		c.srv.treeMu.RLock()
+		if c.srv.serves {
+			c.mu.Lock()
+			return nil
+		}
+		c.srv.treeMu.RUnlock()
+		if err := c.waitToServe(); err != nil {
+			return err
+		}
+	}
 }
 
 func (c *conn) unlockForRead() {
@@ -426,11 +439,15 @@ func (c *conn) mustWait(xid int32, op wire.Op, body []byte, now int64) bool {
 	return true
 }
 
-// write takes a request that needs a transaction.
+// write takes a request that the driver has to answer.
 func (c *conn) write(xid int32, op wire.Op, body []byte, now int64) {
 	r := newRequest(c, xid, op, body, now)
 	r.write = true
+	r.prep.Session = c.sess.id
 	r.decode()
+	if op == wire.OpReconfig && !c.srv.cfg.ReconfigEnabled {
+		r.prep.Refuse = wire.ErrReconfigDisabled
+	}
 	r.prep.IDs = *c.ids.Load()
 	c.mu.Lock()
 	c.pushLocked(r)
@@ -494,6 +511,12 @@ func (c *conn) gotRoom() {
 	case c.room <- struct{}{}:
 	default:
 	}
+}
+
+// needsDriver reports whether the reader cannot answer a request: a write, and in
+// an ensemble a sync, which asks the leader.
+func (c *conn) needsDriver(op wire.Op) bool {
+	return isWrite(op) || op == wire.OpSync && c.srv.member != nil
 }
 
 // isWrite reports whether a client's request of this type becomes a transaction.

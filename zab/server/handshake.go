@@ -50,9 +50,10 @@ func (c *conn) connect(frame []byte) error {
 		return badPacket("connect request: %v", err)
 	}
 	s := c.srv
-	s.treeMu.RLock()
-	last := s.tree.LastZxid()
-	s.treeMu.RUnlock()
+	last, err := s.servedZxid(c)
+	if err != nil {
+		return err
+	}
 	if r.LastZxidSeen > last {
 		// The client knows more than this server: it must not see the past (R21).
 		s.log.Info("refusing client that has seen a later zxid", "peer", c.remote.String(), "zxid", r.LastZxidSeen, "last", last)
@@ -77,12 +78,29 @@ func (c *conn) connect(frame []byte) error {
 	q := newRequest(c, 0, wire.OpCreateSession, nil, s.nanos())
 	q.write, q.takeOver = true, r.SessionID != 0
 	q.prep.Session, q.prep.Op = c.sess.id, wire.OpCreateSession
-	q.prep.Body = &wire.IntRecord{Value: int32(timeout / time.Millisecond)}
+	q.timeout.Value = int32(timeout / time.Millisecond)
+	q.prep.Body = &q.timeout
 	c.mu.Lock()
 	c.pushLocked(q)
 	c.mu.Unlock()
 	c.batch = append(c.batch, q)
 	return nil
+}
+
+// servedZxid returns the last transaction that clients may see; while there is
+// none, since the server does not serve, it waits.
+func (s *Server) servedZxid(c *conn) (zab.Zxid, error) {
+	for {
+		s.treeMu.RLock()
+		last, serves := s.tree.LastZxid(), s.serves
+		s.treeMu.RUnlock()
+		if serves {
+			return last, nil
+		}
+		if err := c.waitToServe(); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // connectReplyLocked appends the answer to the connect request; id 0 refuses.

@@ -74,9 +74,16 @@ func (c *conn) flush() {
 	c.flushLocked()
 }
 
+// heldLocked reports whether output has to wait until the server serves: what is
+// in it may come from transactions that are not committed after all. Who has no
+// session yet gets answers to words only.
+func (c *conn) heldLocked() bool {
+	return c.srv.held.Load() && !c.closed && c.published.Load() != nil
+}
+
 // flushLocked is flush for who has set writing. It unlocks c.mu.
 func (c *conn) flushLocked() {
-	for len(c.out) > 0 && !c.closed {
+	for len(c.out) > 0 && !c.closed && !c.heldLocked() {
 		buf, packets := c.out, c.unsent
 		c.out, c.unsent = nil, 0
 		waiting := c.roomAt >= 0
@@ -94,7 +101,7 @@ func (c *conn) flushLocked() {
 		c.mu.Lock()
 	}
 	c.writing = false
-	last := c.closed || c.ending || c.lastWord && c.queue.len() == 0
+	last := c.closed || (c.ending || c.lastWord && c.queue.len() == 0) && !(len(c.out) > 0 && c.heldLocked())
 	c.mu.Unlock()
 	if last {
 		c.kill()
@@ -105,7 +112,7 @@ func (c *conn) flushLocked() {
 // whatever is not the common case, to a goroutine: it never blocks.
 func (c *conn) tryFlush() {
 	c.mu.Lock()
-	special := c.raw == nil || c.closed || c.ending || c.lastWord || c.roomAt >= 0
+	special := c.raw == nil || c.closed || c.srv.held.Load() || c.ending || c.lastWord || c.roomAt >= 0
 	if c.writing || special || len(c.out) > writeChunk {
 		c.mu.Unlock()
 		go c.flush()

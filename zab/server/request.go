@@ -3,6 +3,8 @@ package server
 import (
 	"sync"
 
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/transport"
 	"github.com/paddockio/paddock/zab/wire"
 	"github.com/paddockio/paddock/zab/znode"
 )
@@ -11,27 +13,30 @@ import (
 // read for the writes before it. Requests are pooled; body and path of a decoded
 // record alias frame.
 type request struct {
-	conn  *conn // nil: made by the server itself
-	sess  *sessionState
-	xid   int32
-	op    wire.Op
-	write bool
+	conn   *conn           // nil: made by the server itself, or by a learner's client
+	origin *transport.Link // of the learner
+	sess   *sessionState   // nil: made by a learner's client and not looked up yet, or not known
+	xid    int32
+	op     wire.Op
+	write  bool
 	// takeOver: not a transaction, but the answer to a connection that took up a
 	// session, given after the writes of the session that were under way.
 	takeOver bool
-	code     wire.Code // of an auth request, decided when it came
+	code     wire.Code // decided without a transaction; of an auth request when it came
 	size     int       // of a read that waits: bytes of its reply, as a guess
 	frame    []byte    // the record, copied from the connection's buffer
 	nanos    int64     // arrival, on the server's monotonic clock
 
-	prep znode.Request
-	txn  wire.Txn
+	prep  znode.Request
+	txn   wire.Txn
+	epoch zab.Epoch // in which it was proposed, or sent to the leader, last; 0: not yet
 
 	// What the most frequent writes are decoded with and into: no allocation.
 	decoder wire.Decoder
 	create  wire.CreateRequest
 	set     wire.SetDataRequest
 	path    wire.PathVersion
+	timeout wire.IntRecord // ms; of createSession
 }
 
 var requests = sync.Pool{New: func() any { return new(request) }}
@@ -58,11 +63,11 @@ func (r *request) free() {
 	requests.Put(r)
 }
 
-// decode fills r.prep. A record that cannot be decoded becomes an error
+// decode fills r.prep but for session and identities. A record that cannot be decoded becomes an error
 // transaction under a zxid of its own, so that nothing later waits behind it.
 func (r *request) decode() {
 	r.decoder = wire.NewAliasDecoder(r.frame)
-	r.prep = znode.Request{Session: r.sess.id, Cxid: r.xid, Op: r.op}
+	r.prep.Cxid, r.prep.Op = r.xid, r.op
 	var body wire.Record
 	switch r.op {
 	case wire.OpCreate, wire.OpCreate2, wire.OpCreateContainer, wire.OpCreateTTL:
@@ -77,9 +82,15 @@ func (r *request) decode() {
 	case wire.OpMulti:
 		body = &wire.MultiRequest{}
 	case wire.OpReconfig:
-		// A server alone has nothing to change; Apache's says so in these words.
-		body, r.prep.Refuse = &wire.ReconfigRequest{}, wire.ErrReconfigDisabled
-	case wire.OpCloseSession:
+		body = &wire.ReconfigRequest{}
+	case wire.OpCreateSession:
+		body = &r.timeout
+	case wire.OpDeleteContainer:
+		body = &wire.PathRecord{}
+	case wire.OpCloseSession, wire.OpSync:
+		return
+	default: // of a learner only
+		r.prep.BadBody = wire.ErrUnimplemented
 		return
 	}
 	body.Decode(&r.decoder)

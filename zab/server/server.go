@@ -32,6 +32,7 @@ type Server struct {
 	// The driver alone changes the tree, so prep reads it without the lock.
 	treeMu  sync.RWMutex
 	tree    *znode.Tree
+	serves  bool       // clients may read the tree; false only in an ensemble
 	watchMu sync.Mutex // guards watches; a leaf
 	watches *watch.Manager[*conn]
 
@@ -59,40 +60,53 @@ type Server struct {
 	outstandingBytes atomic.Int64
 	outstanding      atomic.Int64
 
+	gate *gate
+	held atomic.Bool // replies are not written: see heldLocked
+
+	member *member // nil: a server alone
+
 	// Owned by the driver.
 	node        *zab.Node
-	prep        *znode.Prep
-	own         fifo       // requests made by the server itself
-	ownUnderWay int        // of these, in inflight
-	inflight    fifo       // proposed, in zxid order, and take-overs behind them
-	takenOver   []*request // take-overs to be answered
-	encode      []byte     // payloads of the batch that is being collected
-	encodeOld   []byte     // payloads of the batch that the log writer has
-	props       []zab.Proposal
-	toLog       []zab.Proposal
-	toLogOld    []zab.Proposal // what the log writer has
-	fired       []*conn
-	logBusy     bool
-	draining    bool // no more snapshots
-	roll        bool // the next batch begins a new log file
-	result      znode.Result
-	dirty       []*conn  // have output since the last flush
-	lastLoop    int64    // nanos
-	lastWall    int64    // nanos since 1970, at lastLoop
-	differsAt   zab.Zxid // of a transaction after which the tree had another digest; to be logged
-	applyAt     int64    // nanos: when the present batch is applied
+	alarmAt     zab.Millis         // when the node will be told the time
+	prep        *znode.Prep        // nil: this server does not lead
+	own         fifo               // requests made by the server itself
+	ownUnderWay int                // of these, in inflight
+	inflight    fifo               // proposed here, in zxid order
+	barriers    []barrier          // in the order of their requests
+	due         []*request         // to be answered
+	confirmed   uint64             // token of the last round of the quorum
+	encode      []byte             // payloads of the batch that is being collected
+	encodeOld   []byte             // payloads of the batch that the disk has
+	props       []zab.Proposal     // scratch
+	toLog       []zab.Proposal     // behind jobs
+	toLogOld    []zab.Proposal     // what the disk has
+	jobs        []diskJob          // not started
+	diskBusy    bool               // a job is
+	draining    bool               // no more snapshots
+	roll        bool               // the next batch begins a new log file
+	freezing    bool               // a tree is frozen
+	toFreeze    []func()           // who waits for that
+	fired       []*conn            // scratch
+	result      znode.Result       // of the last transaction applied
+	decoder     storage.TxnDecoder // of those that were not prepared here
+	dirty       []*conn            // have output since the last flush
+	impatient   bool               // patience is running
+	lastLoop    int64              // nanos
+	lastWall    int64              // nanos since 1970, at lastLoop
+	differsAt   zab.Zxid           // of a transaction after which the tree had another digest; to be logged
+	applyAt     int64              // nanos: when the present batch is applied
 
-	logIn       chan logBatch
-	logOut      chan logDone
-	snapshotEnd chan error // a snapshot was written
-	snapshots   bool       // one is being written
-	control     chan func()
-	driven      chan struct{}  // closed when the driver ends: nothing is answered any more
-	done        chan struct{}  // closed when Run returns
-	background  sync.WaitGroup // snapshots and purges; the driver begins them
-	purging     atomic.Bool
-	ready       atomic.Bool
-	traceMask   atomic.Int64
+	diskIn     chan diskJob
+	diskOut    chan diskDone
+	frozen     chan thaw
+	patience   *time.Timer // how long clients are kept waiting while the server does not serve
+	control    chan func()
+	driven     chan struct{}  // closed when the driver ends: nothing is answered any more
+	done       chan struct{}  // closed when Run returns
+	background sync.WaitGroup // snapshots and purges; the driver begins them
+	purging    atomic.Bool
+	ready      atomic.Bool
+	traceMask  atomic.Int64
 
 	lastSnapshot atomic.Pointer[SnapshotTime]
 	digests      []ZxidDigest // guarded by treeMu
@@ -110,12 +124,13 @@ func Open(cfg Config) (*Server, error) {
 		watches:  watch.New[*conn](),
 		sessions: make(map[zab.SessionID]*sessionState),
 		conns:    make(map[*conn]struct{}), perIP: make(map[netip.Addr]int),
-		wake: make(chan struct{}, 1), logIn: make(chan logBatch, 1), logOut: make(chan logDone, 1),
-		snapshotEnd: make(chan error, 1), control: make(chan func()),
+		wake: make(chan struct{}, 1), diskIn: make(chan diskJob, 1), diskOut: make(chan diskDone, 1),
+		frozen: make(chan thaw, 1), control: make(chan func()),
 		driven: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.traceMask.Store(306) // Apache's default
-	s.tracker = session.NewTracker(cfg.TickTime.Milliseconds())
+	s.gate = newGate(cfg.Ensemble == nil)
+	s.patience = time.NewTimer(cfg.ElectionGrace)
 	s.sessionIDs = session.NewIDs(cfg.ID, time.Now().UnixMilli())
 	var err error
 	if s.store, err = storage.Open(cfg.Storage); err != nil {
@@ -135,15 +150,27 @@ func Open(cfg Config) (*Server, error) {
 func (s *Server) recover() error {
 	began := time.Now()
 	tree, err := s.store.Recover()
+	var damage *storage.DamageError
+	if errors.As(err, &damage) && s.cfg.Ensemble != nil && len(s.cfg.Ensemble.Voters()) > 1 {
+		// The others have everything; this server must not vote before it has it too
+		// (rule R13).
+		s.log.Error("data directory is damaged: it is set aside, the leader's data will be copied", "err", err)
+		tree, err = s.store.Forget()
+	}
 	if err != nil {
 		return err
 	}
 	s.tree = tree
-	s.prep = znode.NewPrep(tree)
-	if s.node, err = zab.NewNode(zab.Config{ID: s.cfg.ID, LastZxid: tree.LastZxid()}); err != nil {
+	if s.cfg.Ensemble != nil {
+		err = s.join()
+	} else {
+		s.node, err = zab.NewNode(zab.Config{ID: s.cfg.ID, LastZxid: tree.LastZxid()})
+		s.prep, s.serves = znode.NewPrep(tree), true
+		s.trackSessions()
+	}
+	if err != nil {
 		return err
 	}
-	s.trackSessions()
 	if r := s.store.Recovery(); r.Snapshot != "" {
 		s.lastSnapshot.Store(&SnapshotTime{r.SnapshotZxid, began})
 	}
@@ -170,6 +197,8 @@ func (s *Server) closeListener() error {
 // nanos is the server's monotonic clock. It is never 0, which stands for never.
 func (s *Server) nanos() int64 { return int64(time.Since(s.start)) + 1 }
 
+func (s *Server) millis() zab.Millis { return zab.Millis(s.nanos() / 1e6) }
+
 // Close gives up what Open took, for a server that never ran.
 func (s *Server) Close() error { return errors.Join(s.closeListener(), s.store.Close()) }
 
@@ -181,7 +210,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	defer close(s.done)
 	var parts sync.WaitGroup
-	failed := make(chan error, 3) // one from each part
+	failed := make(chan error, 5) // one from each part
 	part := func(name string, run func(context.Context) error) {
 		parts.Go(func() {
 			if err := run(ctx); err != nil {
@@ -191,8 +220,12 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	s.log.Info("serving", "address", s.Addr().String(), "zxid", s.tree.LastZxid())
-	parts.Go(s.writeLog)
+	parts.Go(s.writeDisk)
 	part("driver", s.drive)
+	if s.member != nil {
+		part("election port", s.member.election.Run)
+		part("quorum port", s.member.quorum.Run)
+	}
 	if s.listener != nil {
 		part("client port", s.accept)
 	}

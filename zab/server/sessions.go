@@ -21,24 +21,62 @@ type sessionState struct {
 	conn    atomic.Pointer[conn] // that has the session, if any
 	closing bool                 // a closeSession is in the pipeline
 
-	underWay int // writes in the pipeline; owned by the driver
+	// Owned by the driver.
+	lastZxid zab.Zxid // of the last transaction that this server proposed for it
+	// owner is the learner that the session is connected to, as this leader knows it:
+	// NoServer if it is this server or nobody has claimed it yet.
+	owner zab.ServerID
+	// pending are its requests from connections of this server that are not answered,
+	// in their order; not used in a server alone.
+	pending fifo
 }
 
-// trackSessions takes over the sessions of the recovered tree, each with its
-// full timeout from now (rule R20).
+func newSession(id zab.SessionID, timeout time.Duration) *sessionState {
+	return &sessionState{id: id, timeout: timeout, owner: zab.NoServer}
+}
+
+// trackSessions takes over the sessions of the tree, each with its full timeout
+// from now (rule R20). Nobody else expires them: this server leads.
 func (s *Server) trackSessions() {
 	s.sessMu.Lock()
 	defer s.sessMu.Unlock()
+	s.tracker = session.NewTracker(s.cfg.TickTime.Milliseconds())
 	now := s.nanos()
-	for _, st := range s.tree.Sessions() {
-		s.trackLocked(&sessionState{id: st.ID, timeout: time.Duration(st.TimeoutMs) * time.Millisecond}, now)
+	for _, t := range s.tree.Sessions() {
+		st := s.sessions[t.ID]
+		if st == nil {
+			st = newSession(t.ID, time.Duration(t.TimeoutMs)*time.Millisecond)
+		}
+		s.trackLocked(st, now)
+	}
+	for id, st := range s.sessions {
+		st.closing, st.owner = false, zab.NoServer
+		if !s.tracker.Alive(id) && st.conn.Load() == nil && st.pending.len() == 0 {
+			delete(s.sessions, id)
+		}
 	}
 }
 
+// untrackSessions forgets the sessions of others: their leader knows them.
+func (s *Server) untrackSessions() {
+	s.sessMu.Lock()
+	defer s.sessMu.Unlock()
+	s.tracker = nil
+	for id, st := range s.sessions {
+		if st.conn.Load() == nil && st.pending.len() == 0 {
+			delete(s.sessions, id)
+		}
+	}
+}
+
+// trackLocked enters a session. A learner tracks none: it tells its leader whom it
+// has heard of.
 func (s *Server) trackLocked(st *sessionState, now int64) {
 	st.heard.Store(now)
 	s.sessions[st.id] = st
-	s.tracker.Add(st.id, int32(st.timeout.Milliseconds()), now/1e6)
+	if s.tracker != nil {
+		s.tracker.Add(st.id, int32(st.timeout.Milliseconds()), now/1e6)
+	}
 }
 
 // closeOrphans proposes to close the sessions that own ephemerals and do not
@@ -47,7 +85,7 @@ func (s *Server) trackLocked(st *sessionState, now int64) {
 func (s *Server) closeOrphans() {
 	for _, id := range s.tree.Orphans() {
 		s.log.Warn("ephemeral znodes of a session that does not exist are removed", "session", id)
-		s.proposeClose(&sessionState{id: id})
+		s.proposeClose(newSession(id, 0))
 	}
 }
 
@@ -61,7 +99,7 @@ func (s *Server) proposeClose(st *sessionState) {
 
 // openSession begins a session for c; its creation still has to be committed.
 func (s *Server) openSession(c *conn, timeout time.Duration) *sessionState {
-	st := &sessionState{timeout: timeout}
+	st := newSession(0, timeout)
 	st.conn.Store(c)
 	s.sessMu.Lock()
 	defer s.sessMu.Unlock()
@@ -80,9 +118,17 @@ func (s *Server) openSession(c *conn, timeout time.Duration) *sessionState {
 // (Apache closes the old connection before it looks at the password, which lets
 // anybody disturb a session whose id he knows.)
 func (s *Server) reattach(c *conn, id zab.SessionID, password []byte, timeout time.Duration) *sessionState {
+	if !session.CheckPassword(id, password) {
+		return nil
+	}
 	s.sessMu.Lock()
 	st := s.sessions[id]
-	if st == nil || st.closing || !session.CheckPassword(id, password) {
+	if st == nil && s.member != nil {
+		// The leader knows; the answer will say. That may be this server itself, but not
+		// before the driver gets to it.
+		st = newSession(id, timeout)
+		s.sessions[id] = st
+	} else if st == nil || st.closing {
 		s.sessMu.Unlock()
 		return nil
 	}
@@ -90,7 +136,9 @@ func (s *Server) reattach(c *conn, id zab.SessionID, password []byte, timeout ti
 	st.timeout = timeout
 	now := s.nanos()
 	st.heard.Store(now)
-	s.tracker.Add(id, int32(timeout.Milliseconds()), now/1e6)
+	if s.tracker != nil && s.tracker.Alive(id) {
+		s.tracker.Add(id, int32(timeout.Milliseconds()), now/1e6)
+	}
 	s.sessMu.Unlock()
 	s.stats.SessionsReattached.Add(1)
 	if old != nil {
@@ -102,6 +150,9 @@ func (s *Server) reattach(c *conn, id zab.SessionID, password []byte, timeout ti
 // expireSessions closes the sessions that were not heard of in time. It runs in
 // the driver.
 func (s *Server) expireSessions() {
+	if s.prep == nil {
+		return // not the leader
+	}
 	now := s.nanos()
 	var due []*sessionState
 	s.sessMu.Lock()
@@ -146,31 +197,45 @@ func (s *Server) lastHeardLocked(id zab.SessionID) int64 {
 }
 
 // dropSession forgets a session whose closeSession was applied. The connection
-// that asked for it gets its reply first; any other is closed now.
-func (s *Server) dropSession(id zab.SessionID, asked *conn) {
+// that asked for it, by r, gets its reply first; any other is closed now.
+func (s *Server) dropSession(id zab.SessionID, r *request) {
 	s.sessMu.Lock()
 	st := s.sessions[id]
 	var c *conn
 	if st != nil {
 		c = st.conn.Load()
 		delete(s.sessions, id)
-		s.tracker.Remove(id)
+		if s.tracker != nil {
+			s.tracker.Remove(id)
+		}
 	}
 	s.sessMu.Unlock()
-	if c != nil && c != asked {
+	if c != nil && (r == nil || r.conn != c) {
 		go c.kill() // takes c.mu, which the caller may hold for another connection
+	}
+	if st != nil && s.prep == nil {
+		s.member.abandonPending(st, r)
 	}
 }
 
 // movedAway reports whether the session of a request has another connection now:
 // what comes late over the old one must not be done after what came over the new
-// one (rule R21).
-func (r *request) movedAway() bool {
-	if r.conn == nil || r.op == wire.OpCreateSession {
+// one (rule R21). At a leader the connection may be that of a learner.
+func (s *Server) movedAway(r *request) bool {
+	st := r.sess
+	if st == nil || r.op == wire.OpCreateSession || r.conn == nil && r.origin == nil {
 		return false
 	}
-	c := r.sess.conn.Load()
-	return c != nil && c != r.conn
+	c := st.conn.Load()
+	switch {
+	case r.conn != nil:
+		return c != r.conn && (c != nil || st.owner != zab.NoServer)
+	case c != nil:
+		return true
+	case st.owner == zab.NoServer:
+		st.owner = r.origin.Peer()
+	}
+	return st.owner != r.origin.Peer()
 }
 
 // noteClosing marks the session of a closeSession: from here on it cannot be
@@ -178,6 +243,8 @@ func (r *request) movedAway() bool {
 func (s *Server) noteClosing(st *sessionState) {
 	s.sessMu.Lock()
 	st.closing = true
-	s.tracker.Close(st.id)
+	if s.tracker != nil {
+		s.tracker.Close(st.id)
+	}
 	s.sessMu.Unlock()
 }

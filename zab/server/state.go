@@ -20,7 +20,7 @@ import (
 
 // State is a picture of the server at one moment.
 type State struct {
-	Mode        string // standalone
+	Mode        string // standalone, leader, follower, observer; looking while the server does not serve
 	Serving     bool
 	LastZxid    zab.Zxid
 	Znodes      int // as Apache counts them: 5 on a fresh server
@@ -38,6 +38,7 @@ type State struct {
 func (s *Server) State() State {
 	st := State{Mode: "standalone", Serving: s.ready.Load(), Outstanding: s.outstanding.Load(), Uptime: time.Since(s.start)}
 	s.treeMu.RLock()
+	st.Serving = st.Serving && s.serves
 	st.LastZxid, st.Digest = s.tree.LastZxid(), s.tree.Digest()
 	st.Znodes, st.Ephemerals, st.DataBytes = s.tree.NodeCount(), s.tree.EphemeralCount(), s.tree.DataSize()
 	s.treeMu.RUnlock()
@@ -50,6 +51,9 @@ func (s *Server) State() State {
 	s.sessMu.Lock()
 	st.Sessions = len(s.sessions)
 	s.sessMu.Unlock()
+	if s.member != nil {
+		st.Mode = s.member.mode(st.Serving)
+	}
 	return st
 }
 
@@ -421,7 +425,7 @@ func (s *Server) Snapshot(ctx context.Context) (file string, zxid zab.Zxid, err 
 	}
 	result := make(chan outcome, 1)
 	err = s.inDriver(ctx, func() {
-		if s.snapshots {
+		if s.freezing {
 			result <- outcome{err: fmt.Errorf("another snapshot is being written")}
 			return
 		}

@@ -37,6 +37,7 @@ type Stats struct {
 	SnapshotNanos      Distribution
 	SnapshotErrors     atomic.Int64
 	DigestMismatches   atomic.Int64
+	Elections          atomic.Int64 // that this server has taken part in
 }
 
 // fsyncWarning is Apache's fsync.warningthresholdms.

@@ -39,6 +39,12 @@ var words = []word{
 	{telnetClose, 0, func(*Server, *bytes.Buffer, []byte) {}},
 }
 
+// notServing is what the words answer while the ensemble has no leader, but for
+// those that are not about what a server serves.
+const notServing = "This ZooKeeper instance is not currently serving requests\n"
+
+var wordsAlways = []string{"ruok", "isro", "envi", "gtmk", "stmk", telnetClose}
+
 // telnetClose is what telnet sends when its user quits.
 const telnetClose = "\xff\xf4\xff\xfd"
 
@@ -54,10 +60,13 @@ func fourLetterWord(name string) *word {
 // runWord returns the answer to a word that came from addr.
 func (s *Server) runWord(w *word, args []byte, addr netip.Addr) []byte {
 	var b bytes.Buffer
-	if s.mayRun(w, addr) {
-		w.run(s, &b, args)
-	} else {
+	switch {
+	case !s.mayRun(w, addr):
 		fmt.Fprintf(&b, "%s is not executed because it is not in the whitelist.\n", w.name)
+	case s.member != nil && !s.State().Serving && !slices.Contains(wordsAlways, w.name):
+		b.WriteString(notServing)
+	default:
+		w.run(s, &b, args)
 	}
 	return b.Bytes()
 }
@@ -69,7 +78,14 @@ func (s *Server) mayRun(w *word, addr netip.Addr) bool {
 }
 
 func (s *Server) wordRuok(b *bytes.Buffer, _ []byte) { b.WriteString("imok") }
-func (s *Server) wordIsro(b *bytes.Buffer, _ []byte) { b.WriteString("rw") }
+
+func (s *Server) wordIsro(b *bytes.Buffer, _ []byte) {
+	if s.member != nil && !s.State().Serving {
+		b.WriteString("null") // as Apache's prints what it does not have
+		return
+	}
+	b.WriteString("rw")
+}
 
 func (s *Server) wordSrst(b *bytes.Buffer, _ []byte) {
 	s.stats.reset()

@@ -1,0 +1,218 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/client"
+	"github.com/paddockio/paddock/zab/storage"
+	"github.com/paddockio/paddock/zab/wire"
+	"github.com/paddockio/paddock/zab/znode"
+)
+
+// An ensemble is servers of one process that form one, over loopback.
+type testEnsemble struct {
+	t    *testing.T
+	dir  string
+	list *zab.Ensemble
+	// change is applied to the configuration of every server.
+	change  func(*Config)
+	servers map[zab.ServerID]*testMember
+}
+
+type testMember struct {
+	*Server
+	stop func()
+}
+
+// newEnsemble prepares voters 1 to n, and observers behind them, and starts none.
+func newEnsemble(t *testing.T, voters, observers int, change func(*Config)) *testEnsemble {
+	t.Helper()
+	e := &testEnsemble{t: t, dir: t.TempDir(), list: &zab.Ensemble{}, change: change, servers: map[zab.ServerID]*testMember{}}
+	for i := range voters + observers {
+		role := "participant"
+		if i >= voters {
+			role = "observer"
+		}
+		e.add(i+1, role)
+	}
+	return e
+}
+
+// add puts another server into the list.
+func (e *testEnsemble) add(id int, role string) {
+	e.t.Helper()
+	line := fmt.Sprintf("127.0.0.1:%d:%d:%s", freePort(e.t), freePort(e.t), role)
+	if err := e.list.Set(fmt.Sprintf("server.%d", id), line); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// usedPorts keeps a port from being given twice.
+var usedPorts sync.Map
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		if _, used := usedPorts.LoadOrStore(port, true); !used {
+			return port
+		}
+	}
+}
+
+func (e *testEnsemble) start(ids ...zab.ServerID) {
+	e.t.Helper()
+	for _, id := range ids {
+		cfg := Config{
+			ID: id, Ensemble: e.list, Listen: "127.0.0.1:0", MaxClientCnxns: -1,
+			TickTime: 200 * time.Millisecond, MinSessionTimeout: 100 * time.Millisecond, MaxSessionTimeout: 30 * time.Second,
+			Znode:   znode.Config{Digest: true, ExtendedTypes: true},
+			Storage: storage.Config{DataDir: filepath.Join(e.dir, fmt.Sprint(id)), NoForceSync: true},
+			Logger:  testLogger(e.t, id),
+		}
+		if e.change != nil {
+			e.change(&cfg)
+		}
+		s, err := Open(cfg)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		result := make(chan error, 1)
+		go func() { result <- s.Run(ctx) }()
+		m := &testMember{Server: s}
+		m.stop = sync.OnceFunc(func() {
+			cancel()
+			if err := <-result; err != nil {
+				e.t.Errorf("server %d: %v", id, err)
+			}
+			delete(e.servers, id)
+		})
+		e.servers[id] = m
+		e.t.Cleanup(m.stop)
+	}
+}
+
+// testLogger shows the log of a failed test, and of all with -v.
+func testLogger(t *testing.T, id zab.ServerID) *slog.Logger {
+	return slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("id", id)
+}
+
+type logWriter struct{ t *testing.T }
+
+func (w logWriter) Write(b []byte) (int, error) {
+	w.t.Helper()
+	w.t.Log(strings.TrimSuffix(time.Now().Format("05.000 ")+string(b), "\n"))
+	return len(b), nil
+}
+
+// eventually asks until ok reports true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("timed out waiting for %s", what)
+		}
+	}
+}
+
+// leader waits until all running servers serve, and returns the one that leads.
+func (e *testEnsemble) leader() *testMember {
+	e.t.Helper()
+	var leader *testMember
+	eventually(e.t, "a leader whom all servers follow", func() bool {
+		leader = nil
+		for _, m := range e.servers {
+			st := m.State()
+			if !st.Serving {
+				return false
+			}
+			if st.Mode == "leader" {
+				leader = m
+			}
+		}
+		return leader != nil
+	})
+	return leader
+}
+
+// follower returns a running server that follows.
+func (e *testEnsemble) follower() *testMember {
+	e.t.Helper()
+	e.leader()
+	for _, m := range e.servers {
+		if m.State().Mode == "follower" {
+			return m
+		}
+	}
+	e.t.Fatal("there is no follower")
+	return nil
+}
+
+// same waits until all running servers have the same tree.
+func (e *testEnsemble) same() {
+	e.t.Helper()
+	want := e.leader().State()
+	for id, m := range e.servers {
+		eventually(e.t, fmt.Sprintf("the leader's tree at server %d", id), func() bool { return m.State().LastZxid == want.LastZxid })
+		if got := m.State(); got.Digest != want.Digest || got.Znodes != want.Znodes {
+			e.t.Errorf("server %d: digest %x, %d znodes; the leader has %x, %d", id, got.Digest, got.Znodes, want.Digest, want.Znodes)
+		}
+		if n := m.Stats().DigestMismatches.Load(); n != 0 {
+			e.t.Errorf("server %d: %d digest mismatches", id, n)
+		}
+	}
+}
+
+func mustCreate(t *testing.T, c *client.Client, path, data string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, _, err := c.Create(ctx, path, []byte(data), nil, wire.Persistent); err != nil {
+		t.Fatalf("create %s: %v", path, err)
+	}
+}
+
+func TestThreeServersElectForwardAndBroadcast(t *testing.T) {
+	e := newEnsemble(t, 3, 1, nil)
+	e.start(1, 2, 3, 4)
+	leader := e.leader()
+	modes := map[string]int{}
+	for _, m := range e.servers {
+		modes[m.State().Mode]++
+	}
+	if modes["leader"] != 1 || modes["follower"] != 2 || modes["observer"] != 1 {
+		t.Errorf("modes %v", modes)
+	}
+	for id, m := range e.servers {
+		c := connect(t, m.Server, nil)
+		mustCreate(t, c, fmt.Sprintf("/by%d", id), "x")
+		data, _, err := c.Get(t.Context(), fmt.Sprintf("/by%d", id))
+		if err != nil || string(data) != "x" {
+			t.Errorf("server %d does not show its client's write: %q %v", id, data, err)
+		}
+	}
+	e.same()
+	if z := leader.State().LastZxid; z.Epoch() != 1 {
+		t.Errorf("last zxid %v, want epoch 1", z)
+	}
+}
+
+var _ = errors.Is
+var _ = io.EOF

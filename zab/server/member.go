@@ -1,0 +1,529 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/paddockio/paddock/zab"
+	"github.com/paddockio/paddock/zab/storage"
+	"github.com/paddockio/paddock/zab/transport"
+	"github.com/paddockio/paddock/zab/znode"
+)
+
+// A member is what the server of an ensemble has besides that of a server alone:
+// connections to the others, and a role that changes. Owned by the driver unless
+// it says otherwise.
+type member struct {
+	s        *Server
+	log      *slog.Logger
+	election *transport.Election
+	quorum   *transport.Quorum
+
+	events, freeEvents []event // guarded by Server.inMu
+
+	shown    role          // what the node said last
+	since    int64         // nanos: when that began
+	ensemble *zab.Ensemble // in force
+	lastSeen *zab.Ensemble // proposed last, or the same
+	lists    atomic.Pointer[lists]
+	status   atomic.Pointer[zab.Status]
+	differs  map[string]bool // what was said of other servers' lists
+	links    map[zab.LinkID]*link
+	stopDial context.CancelFunc // nil: none is under way
+	heldBack []*conn            // have replies that are not to be written yet
+
+	leading  leading
+	learning learning
+}
+
+// A role is what the server is to the ensemble.
+type role struct {
+	role   zab.Role
+	phase  zab.Phase
+	leader zab.ServerID
+	epoch  zab.Epoch
+}
+
+func (r role) serves() bool { return r.role != zab.Looking && r.phase == zab.Broadcast }
+
+// lists are the configurations that goroutines of the transport look at.
+type lists struct{ inForce, lastSeen *zab.Ensemble }
+
+// A link is a connection of the quorum port that the node has not given up.
+type link struct {
+	*transport.Link
+	barriers []linkBarrier // of a learner, in the order of its requests
+}
+
+// An event is what another server has sent, or another goroutine reports: one of
+// the three, do for what is rare.
+type event struct {
+	msg  zab.Message
+	link *transport.Link // that msg came over
+	note *zab.Notification
+	do   func() error
+}
+
+// join makes the node of a recovered server of an ensemble, and its ports.
+func (s *Server) join() error {
+	cfg := &s.cfg
+	me, ok := cfg.Ensemble.Member(cfg.ID)
+	if !ok && !cfg.ReconfigEnabled {
+		return fmt.Errorf("server %d is not in the list of servers", cfg.ID)
+	}
+	accepted, current, err := s.epochs()
+	if err != nil {
+		return err
+	}
+	m := &member{s: s, log: s.log, links: map[zab.LinkID]*link{}, differs: map[string]bool{}, shown: role{leader: zab.NoServer}}
+	s.member = m
+	s.held.Store(true)
+	s.impatient = true
+	s.node, err = zab.NewNode(zab.Config{
+		ID: cfg.ID, Ensemble: cfg.Ensemble, Hard: zab.HardState{Accepted: accepted, Current: current},
+		LastZxid: s.tree.LastZxid(), Lost: s.store.Recovery().Lost,
+		TickTime: zab.Millis(cfg.TickTime.Milliseconds()), InitLimit: cfg.InitLimit, SyncLimit: cfg.SyncLimit,
+		ReconfigEnabled: cfg.ReconfigEnabled, HistoryCount: cfg.HistoryCount, HistoryBytes: cfg.HistoryBytes, Rand: rand.Int64N,
+	})
+	if err != nil {
+		return err
+	}
+	m.open(me)
+	m.configure(cfg.Ensemble, cfg.Ensemble)
+	return nil
+}
+
+// epochs returns the promises on the disk. A directory that a server alone has
+// written has none: the epoch of its last transaction stands for both, as Apache
+// has it.
+func (s *Server) epochs() (accepted, current zab.Epoch, err error) {
+	accepted, aerr := s.store.AcceptedEpoch()
+	current, cerr := s.store.CurrentEpoch()
+	if aerr == nil && cerr == nil || s.store.Recovery().Lost {
+		return accepted, current, nil
+	}
+	if !errors.Is(aerr, storage.ErrEpochUnknown) || !errors.Is(cerr, storage.ErrEpochUnknown) {
+		// One of the two is lost: what this server has promised or acknowledged is not
+		// known, so it begins again.
+		s.log.Warn("epoch files are damaged: the history is set aside, the leader's will be copied", "err", errors.Join(aerr, cerr))
+		if s.tree, err = s.store.Forget(); err != nil {
+			return 0, 0, err
+		}
+		accepted, _ = s.store.AcceptedEpoch()
+		return accepted, 0, nil
+	}
+	s.log.Warn("no epoch files: that of the last transaction is taken", "epoch", current, "zxid", s.tree.LastZxid())
+	if err = s.store.SetAcceptedEpoch(accepted); err == nil {
+		err = s.store.SetCurrentEpoch(current)
+	}
+	return accepted, current, err
+}
+
+// open makes the ports; they open in Run.
+func (m *member) open(me zab.Member) {
+	s := m.s
+	cfg := &s.cfg
+	var elections, quorums []string
+	for _, a := range me.Addrs {
+		host := a.Host
+		if cfg.QuorumListenOnAllIPs {
+			host = ""
+		}
+		elections = append(elections, net.JoinHostPort(host, strconv.Itoa(a.ElectionPort)))
+		quorums = append(quorums, net.JoinHostPort(host, strconv.Itoa(a.QuorumPort)))
+	}
+	m.election = transport.NewElection(transport.ElectionConfig{
+		ID: cfg.ID, Listen: elections, AllowUnknown: cfg.ReconfigEnabled,
+		Received: func(n zab.Notification) { m.post(event{note: &n}) },
+		PeerUp: func(id zab.ServerID) {
+			m.post(event{do: func() error { s.node.PeerUp(id); return nil }})
+		},
+		Net: cfg.PeerNet, Logger: s.log,
+	})
+	m.quorum = transport.NewQuorum(transport.QuorumConfig{
+		Listen: quorums, Admit: m.admit,
+		LinkUp: m.linkUp, Received: m.received, Snapshot: m.readSnapshot, LinkDown: m.linkDown,
+		MaxPacket: max(2*cfg.MaxBuffer, 1<<20), Net: cfg.PeerNet, Logger: s.log,
+	})
+}
+
+// admit says whether a server may join. It is called by the transport.
+func (m *member) admit(id zab.ServerID, _ net.Addr) error {
+	if m.s.cfg.ReconfigEnabled {
+		return nil // it may be about to be added
+	}
+	l := m.lists.Load()
+	if _, ok := l.inForce.Member(id); !ok {
+		return fmt.Errorf("server %d is not in the list of servers", id)
+	}
+	return nil
+}
+
+// post hands events to the driver, in their order.
+func (m *member) post(events ...event) {
+	s := m.s
+	s.inMu.Lock()
+	m.events = append(m.events, events...)
+	s.inMu.Unlock()
+	s.wakeUp()
+}
+
+// takeEvents gives the node what has come, and starts what it wants done.
+func (m *member) takeEvents() error {
+	s := m.s
+	s.inMu.Lock()
+	events := m.events
+	m.events, m.freeEvents = m.freeEvents, nil
+	s.inMu.Unlock()
+	s.node.Tick(s.millis())
+	for i := range events {
+		if err := m.take(&events[i]); err != nil {
+			return err
+		}
+	}
+	clear(events)
+	if cap(events) > maxFreeEvents {
+		events = nil
+	}
+	s.inMu.Lock()
+	m.freeEvents = events[:0]
+	s.inMu.Unlock()
+	return s.perform()
+}
+
+// maxFreeEvents bounds the memory that is kept for the next events.
+const maxFreeEvents = 4096
+
+func (m *member) take(e *event) error {
+	s := m.s
+	switch {
+	case e.do != nil:
+		return e.do()
+	case e.note != nil:
+		s.node.Notified(*e.note)
+		return nil
+	}
+	msg := &e.msg
+	if e.link != nil {
+		msg.Link = e.link.ID()
+		switch msg.Type {
+		case zab.MsgLinkUp:
+			m.links[msg.Link] = &link{Link: e.link}
+			if e.link.Dialled() {
+				m.learning.link = m.links[msg.Link]
+			}
+		case zab.MsgLinkDown:
+			m.forgetLink(msg.Link)
+		default:
+			if m.links[msg.Link] == nil {
+				return nil // it was given up
+			}
+			m.learning.noteCommit(m.links[msg.Link], msg)
+		}
+	}
+	return m.step(*msg)
+}
+
+// step gives the node a message. What came for a role that has just ended is no
+// error.
+func (m *member) step(msg zab.Message) error {
+	err := m.s.node.Step(msg)
+	if errors.Is(err, zab.ErrNotLeading) {
+		return nil
+	}
+	return err
+}
+
+func (m *member) forgetLink(id zab.LinkID) {
+	if m.learning.link != nil && m.learning.link.ID() == id {
+		m.learning.link = nil
+	}
+	delete(m.links, id)
+}
+
+// perform starts what the node wants done.
+func (m *member) perform(rd *zab.Ready) error {
+	s := m.s
+	now := role{rd.Role, rd.Phase, rd.Leader, rd.Epoch}
+	old := m.shown
+	if now != old {
+		m.change(now, rd.Reason)
+	}
+	m.noteTail(rd.Append)
+	s.enqueue(rd)
+	s.startDisk()
+	// What goes to others first: they need not wait for our tree.
+	m.send(rd)
+	s.confirmed = max(s.confirmed, rd.Confirmed)
+	if n := len(rd.Committed); n > 0 {
+		m.leading.committed = max(m.leading.committed, rd.Committed[n-1].Zxid)
+	}
+	m.releaseAll()
+	if err := s.apply(rd.Committed); err != nil {
+		return err
+	}
+	if rd.Ensemble != m.ensemble || rd.LastSeen != m.lastSeen {
+		if err := m.reconfigured(rd.Ensemble, rd.LastSeen); err != nil {
+			return err
+		}
+	}
+	m.startHistory(rd)
+	for i := range rd.Close {
+		m.close(&rd.Close[i])
+	}
+	s.node.Advance()
+	if now != old {
+		m.publish()
+		if now.serves() && !s.serves {
+			return m.beginServing()
+		}
+	}
+	return nil
+}
+
+// send hands packets and notifications to the transport.
+func (m *member) send(rd *zab.Ready) {
+	if rd.Dial != zab.NoServer {
+		m.dial(rd.Dial)
+	}
+	for i := range rd.Messages {
+		msg := &rd.Messages[i]
+		l := m.links[msg.Link]
+		if l == nil {
+			continue
+		}
+		switch msg.Type {
+		case zab.MsgPing:
+			if m.shown.role != zab.Leading {
+				msg.Data = m.touches()
+			}
+		case zab.MsgCommit, zab.MsgInform, zab.MsgCommitAndActivate, zab.MsgInformAndActivate:
+			m.release(l, msg.Zxid)
+			m.leading.committed = max(m.leading.committed, msg.Zxid)
+		}
+		l.SendMessage(msg)
+	}
+	for i := range rd.Notifications {
+		m.election.Send(rd.Notifications[i])
+	}
+}
+
+// close ends a link on behalf of the node.
+func (m *member) close(c *zab.Closing) {
+	l := m.links[c.Link]
+	if l == nil {
+		return
+	}
+	if c.Reason != nil {
+		m.log.Info("connection to another server closed", "peer", c.Peer, "err", c.Reason)
+	}
+	m.forgetLink(c.Link)
+	l.Close(c.Reason)
+}
+
+// dial connects to a leader until InitLimit has passed.
+func (m *member) dial(to zab.ServerID) {
+	m.hangUp()
+	l := m.lists.Load()
+	peer, ok := l.inForce.Member(to)
+	if !ok {
+		peer, ok = l.lastSeen.Member(to)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(m.s.cfg.InitLimit)*m.s.cfg.TickTime)
+	m.stopDial = cancel
+	m.s.background.Go(func() {
+		defer cancel()
+		err := errors.New("it is not in the list of servers")
+		if ok {
+			err = m.quorum.Dial(ctx, peer)
+		}
+		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+			m.log.Warn("leader cannot be reached", "peer", to, "err", err)
+			m.post(event{msg: zab.Message{Type: zab.MsgDialFailed, From: to}})
+		}
+	})
+}
+
+// hangUp ends the dialling that is under way.
+func (m *member) hangUp() {
+	if m.stopDial != nil {
+		m.stopDial()
+		m.stopDial = nil
+	}
+}
+
+// change takes note of another role, or another phase of it.
+func (m *member) change(now role, reason error) {
+	s := m.s
+	old := m.shown
+	m.shown, m.since = now, s.nanos()
+	if old.serves() && (!now.serves() || now.epoch != old.epoch || now.role != old.role) {
+		m.endServing()
+	}
+	if now.role == zab.Looking {
+		m.hangUp()
+		m.dropHeldBack()
+	}
+	if leads := now.role == zab.Leading; leads != (old.role == zab.Leading) {
+		if leads {
+			m.quorum.Open()
+		} else {
+			m.quorum.Close()
+		}
+	}
+	switch {
+	case now.role == zab.Looking:
+		s.stats.Elections.Add(1)
+		m.log.Info("looking for a leader", "zxid", s.node.LastZxid(), "err", reason)
+	case old.role == zab.Looking:
+		m.log.Info("leader elected", "role", now.role.String(), "leader", now.leader, "zxid", s.node.LastZxid())
+	case now.serves():
+		m.log.Info("ensemble serves", "role", now.role.String(), "leader", now.leader, "epoch", now.epoch, "zxid", s.node.LastZxid())
+	}
+}
+
+// endServing ends the work for clients in a role. What they have asked for and
+// was not answered stays; see beginServing.
+func (m *member) endServing() {
+	s := m.s
+	s.shut()
+	s.sessMu.Lock()
+	var closed []*sessionState // with requests that nobody would find any more
+	note := func(r *request) {
+		if st := r.sess; s.sessions[st.id] != st && st.pending.len() > 0 && !slices.Contains(closed, st) {
+			closed = append(closed, st)
+		}
+	}
+	for _, b := range s.barriers {
+		note(b.r)
+	}
+	for _, r := range s.inflight.buf[s.inflight.head:] {
+		if r.conn != nil {
+			note(r)
+		}
+	}
+	s.sessMu.Unlock()
+	for s.inflight.len() > 0 {
+		r := s.inflight.pop()
+		if r.conn != nil {
+			continue // it is pending
+		}
+		if r.origin == nil {
+			s.ownUnderWay--
+		}
+		s.outstanding.Add(-1)
+		r.free()
+	}
+	for s.own.len() > 0 {
+		s.own.pop().free() // the next leader will find the same
+	}
+	s.barriers = nil
+	s.prep = nil
+	for _, st := range closed {
+		for st.pending.len() > 0 {
+			s.abandon(st.pending.pop())
+		}
+	}
+	m.leading = leading{}
+	m.learning.reset()
+}
+
+// beginServing begins the work for clients. Requests that an earlier role left
+// open were either matched while the history was brought up to date, or can never
+// be committed any more, and are submitted again: see resubmit.
+func (m *member) beginServing() error {
+	s := m.s
+	if m.shown.role == zab.Leading {
+		s.prep = znode.NewPrep(s.tree)
+		s.trackSessions()
+		s.closeOrphans()
+	} else {
+		s.untrackSessions()
+		m.learning.committed = s.tree.LastZxid()
+	}
+	again := m.unanswered()
+	m.heldBack = nil
+	s.unshut()
+	if s.prep != nil {
+		if err := s.propose(0, again); err != nil {
+			return err
+		}
+	} else {
+		m.forward(again)
+	}
+	s.wakeUp() // for what waits in the inbox
+	return s.perform()
+}
+
+// holdBack remembers a connection that got replies or events before the server
+// serves.
+func (m *member) holdBack(c *conn) { m.heldBack = append(m.heldBack, c) }
+
+// dropHeldBack closes those connections when the synchronization has failed:
+// nobody knows whether what they were to be told will come true.
+func (m *member) dropHeldBack() {
+	for _, c := range m.heldBack {
+		go c.kill()
+	}
+	m.heldBack = nil
+}
+
+// replaceTree takes over what the disk holds after a truncation, or the
+// installation of a snapshot.
+func (m *member) replaceTree(tree *znode.Tree, why diskKind) {
+	s := m.s
+	tree.SetConfig([]byte(m.ensemble.String()))
+	s.treeMu.Lock()
+	s.tree = tree
+	s.digests = nil
+	s.treeMu.Unlock()
+	if why == diskInstall {
+		s.lastSnapshot.Store(&SnapshotTime{tree.LastZxid(), time.Now()})
+		// Nobody knows which requests are in it, nor which watches would have fired.
+		if n := s.closeClients(); n > 0 {
+			m.log.Info("the history came as a snapshot: connections of clients closed", "count", n)
+		}
+	}
+}
+
+// publish makes a picture for people and metrics.
+func (m *member) publish() {
+	st := m.s.node.Status()
+	m.status.Store(&st)
+	for _, b := range st.Ballots {
+		for _, d := range b.Differs {
+			if key := fmt.Sprint(b.Server, d); !m.differs[key] && len(m.differs) < maxDiffers {
+				m.differs[key] = true
+				m.log.Error("another server has another list of servers", "peer", b.Server, "err", d)
+			}
+		}
+	}
+}
+
+// maxDiffers bounds what is remembered of other servers' lists.
+const maxDiffers = 1000
+
+// mode is ZooKeeper's word for the role. It is for any goroutine.
+func (m *member) mode(serving bool) string {
+	st := m.status.Load()
+	if !serving || st == nil {
+		return "looking"
+	}
+	switch st.Role {
+	case zab.Leading:
+		return "leader"
+	case zab.Following:
+		return "follower"
+	case zab.Observing:
+		return "observer"
+	}
+	return "looking"
+}
