@@ -78,8 +78,8 @@ func TestHandOver(t *testing.T) {
 			l.report(t)
 			last := quiet(t, s)
 			want := read(t, s)
-			if want.zxid != last {
-				t.Fatalf("zxid %v, then %v, without anybody writing", last, want.zxid)
+			if want.Zxid != last {
+				t.Fatalf("zxid %v, then %v, without anybody writing", last, want.Zxid)
 			}
 			last = quiet(t, s) // the reader's session
 			checkLog(t, s)
@@ -229,8 +229,8 @@ func takeUp(t *testing.T, s *peer.Server, l *load, st *state) {
 		}
 	}
 	quiet(t, s)
-	for path, z := range read(t, s).znodes {
-		if owner := z.stat.EphemeralOwner; slices.ContainsFunc(l.sessions[:], func(s *client.Session) bool { return s.ID == owner && owner != 0 }) {
+	for path, z := range read(t, s).Znodes {
+		if owner := z.Stat.EphemeralOwner; slices.ContainsFunc(l.sessions[:], func(s *client.Session) bool { return s.ID == owner && owner != 0 }) {
 			t.Errorf("%s is still there: its session %v was closed", path, owner)
 		}
 	}

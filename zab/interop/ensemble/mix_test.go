@@ -73,9 +73,12 @@ func allMixes() []string {
 
 // TestMixes holds for each mix of servers what holds for an ensemble of Apache's.
 func TestMixes(t *testing.T) {
+	slots := make(chan struct{}, 2) // each is up to six processes, most of them JVMs
 	for _, mix := range mixes(t) {
 		t.Run(mix, func(t *testing.T) {
 			t.Parallel()
+			slots <- struct{}{}
+			defer func() { <-slots }()
 			specs, err := peer.ParseSpecs(mix)
 			if err != nil {
 				t.Fatal(err)
