@@ -487,6 +487,8 @@ func (s *sim) live() {
 			}
 		}
 	}
+	// What a slow disk had begun takes its time.
+	s.runTo(s.now+5*s.tick(), nil)
 	if !s.elects(core, "liveness") {
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,6 +87,50 @@ func TestSeeds(t *testing.T) {
 		played, simulated.Round(time.Second), took.Round(time.Millisecond), simulated.Seconds()/took.Seconds(), events, writes, elected, served)
 	t.Logf("faults: %v", counts(faults))
 	t.Logf("probes: %v", counts(probes))
+	t.Logf("never hit: %q", missed(t, probes))
+}
+
+var (
+	probeCall = regexp.MustCompile(`probe\("([^"]+)"`)
+	jobName   = regexp.MustCompile(`job\{"([^"]+)"`)
+)
+
+// missed lists the probes in the code of this package that were not hit.
+func missed(t *testing.T, hit map[string]int) []string {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var probes, jobs []string
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range probeCall.FindAllStringSubmatch(string(b), -1) {
+			probes = append(probes, m[1])
+		}
+		for _, m := range jobName.FindAllStringSubmatch(string(b), -1) {
+			jobs = append(jobs, m[1])
+		}
+	}
+	list := []string{}
+	for _, p := range probes {
+		names := []string{p}
+		if strings.HasSuffix(p, " ") {
+			names = nil
+			for _, j := range append(jobs, "accepted epoch", "current epoch") {
+				names = append(names, p+j)
+			}
+		}
+		for _, name := range names {
+			if hit[name] == 0 && !slices.Contains(list, name) {
+				list = append(list, name)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 func counts[K comparable](m map[K]int) string {
