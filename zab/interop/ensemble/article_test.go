@@ -215,6 +215,7 @@ func TestArticleThreeServers(t *testing.T) {
 		t.Errorf("the first of three servers is %s alone", mode)
 	}
 	h.must("start", 2, "Starting zookeeper ... STARTED")
+	h.await("follower", "leader") // people are slower than an election
 	h.must("start", 3, "Starting zookeeper ... STARTED")
 	h.await("follower", "leader", "follower")
 

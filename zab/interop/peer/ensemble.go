@@ -3,6 +3,8 @@
 package peer
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -142,11 +144,31 @@ func (m *Member) Term(t testing.TB) {
 	m.running = false
 }
 
-// Pause stops the process as it stands (SIGSTOP).
+// Pause stops the process as it stands (SIGSTOP) and waits until no thread of it
+// runs any more.
 func (m *Member) Pause(t testing.TB) {
 	t.Helper()
 	m.Signal(t, syscall.SIGSTOP)
 	m.paused = true
+	for deadline := time.Now().Add(Patience); ; time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", m.cmd.Process.Pid))
+		running := 0
+		for _, thread := range threads {
+			b, rerr := os.ReadFile(thread)
+			err = errors.Join(err, rerr)
+			// The state follows the name, which is in brackets and may hold anything.
+			_, state, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ")
+			if !strings.HasPrefix(state, "T") {
+				running++
+			}
+		}
+		if len(threads) > 0 && running == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d threads of %v do not stop: %v", running, len(threads), m, err)
+		}
+	}
 }
 
 // Resume lets it go on (SIGCONT).
