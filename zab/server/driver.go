@@ -214,7 +214,11 @@ func (s *Server) prepare(r *request, zxid zab.Zxid, timeMs int64) zab.Zxid {
 		r.sess.lastZxid = zxid
 	}
 	s.prep.Prepare(&r.prep, zxid, timeMs, &r.txn)
-	s.props = append(s.props, zab.Proposal{Zxid: zxid, Data: s.encodeTxn(r)})
+	data := s.encodeTxn(r)
+	if s.member != nil {
+		s.member.sizes.record(len(data))
+	}
+	s.props = append(s.props, zab.Proposal{Zxid: zxid, Data: data})
 	s.inflight.push(r)
 	return zxid.Next()
 }

@@ -35,6 +35,7 @@ type member struct {
 	lastSeen *zab.Ensemble // proposed last, or the same
 	lists    atomic.Pointer[lists]
 	status   atomic.Pointer[zab.Status]
+	sizes    proposalSizes
 	differs  map[string]bool // what was said of other servers' lists
 	links    map[zab.LinkID]*link
 	stopDial context.CancelFunc // nil: none is under way
@@ -442,6 +443,7 @@ func (m *member) endServing() {
 func (m *member) beginServing() error {
 	s := m.s
 	if m.shown.role == zab.Leading {
+		m.sizes.reset()
 		s.prep = znode.NewPrep(s.tree)
 		s.trackSessions()
 		s.closeOrphans()

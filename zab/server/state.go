@@ -41,6 +41,7 @@ func (s *Server) State() State {
 	st.Serving = st.Serving && s.serves
 	st.LastZxid, st.Digest = s.tree.LastZxid(), s.tree.Digest()
 	st.Znodes, st.Ephemerals, st.DataBytes = s.tree.NodeCount(), s.tree.EphemeralCount(), s.tree.DataSize()
+	global := s.tree.SessionCount()
 	s.treeMu.RUnlock()
 	s.watchMu.Lock()
 	st.Watches = s.watches.Len()
@@ -52,7 +53,7 @@ func (s *Server) State() State {
 	st.Sessions = len(s.sessions)
 	s.sessMu.Unlock()
 	if s.member != nil {
-		st.Mode = s.member.mode(st.Serving)
+		st.Mode, st.Sessions = s.member.mode(st.Serving), global
 	}
 	return st
 }
@@ -194,8 +195,12 @@ type ExpirySet struct {
 	Sessions []zab.SessionID
 }
 
-// SessionsByExpiry returns the sessions, those next to expire first.
+// SessionsByExpiry returns the sessions, those next to expire first. A learner
+// knows of none when it will: its leader does.
 func (s *Server) SessionsByExpiry() []ExpirySet {
+	if s.learns() {
+		return nil
+	}
 	now := time.Now()
 	s.sessMu.Lock()
 	defer s.sessMu.Unlock()
@@ -359,7 +364,7 @@ func (s *Server) Metrics() []Metric {
 		sum := d.Summary(now, unit, quantiles...)
 		return Metric{Name: name, Summary: &sum, Help: help}
 	}
-	return []Metric{
+	list := []Metric{
 		ratio("avg_latency", mean, "mean request latency in ms, since srst"),
 		gauge("max_latency", high, "longest request latency in ms, since srst"),
 		gauge("min_latency", low, "shortest request latency in ms, since srst"),
@@ -406,6 +411,10 @@ func (s *Server) Metrics() []Metric {
 		gauge("paddock_log_bytes", logs, "bytes of the transaction logs"),
 		gauge("paddock_last_zxid", int64(st.LastZxid), "zxid applied last"),
 	}
+	if ms, ok := s.Membership(); ok {
+		list = append(list, ms.metrics(s)...)
+	}
+	return list
 }
 
 // descriptors returns how many file descriptors are open and may be.

@@ -141,6 +141,10 @@ func (s *Server) writeCounters(b *bytes.Buffer) {
 	fmt.Fprintf(b, "Received: %d\nSent: %d\nConnections: %d\nOutstanding: %d\n",
 		s.stats.Received.Load(), s.stats.Sent.Load(), st.Connections, st.Outstanding)
 	fmt.Fprintf(b, "Zxid: %v\nMode: %s\nNode count: %d\n", st.LastZxid, st.Mode, st.Znodes)
+	if st.Mode == "leader" {
+		last, low, high := s.ProposalSizes()
+		fmt.Fprintf(b, "Proposal sizes last/min/max: %d/%d/%d\n", last, low, high)
+	}
 }
 
 // decimal prints a mean with at least one and at most four digits behind the
@@ -183,8 +187,11 @@ func (s *Server) wordConf(b *bytes.Buffer, _ []byte) {
 	fmt.Fprintf(b, "clientPort=%d\nsecureClientPort=-1\n", s.Port())
 	fmt.Fprintf(b, "dataDir=%s\ndataDirSize=%d\ndataLogDir=%s\ndataLogSize=%d\n",
 		filepath.Join(s.DataDir(), "version-2"), data, filepath.Join(s.LogDir(), "version-2"), logs)
-	fmt.Fprintf(b, "tickTime=%d\nmaxClientCnxns=%d\nminSessionTimeout=%d\nmaxSessionTimeout=%d\nclientPortListenBacklog=-1\nserverId=0\n",
-		c.TickTime.Milliseconds(), max(0, c.MaxClientCnxns), c.MinSessionTimeout.Milliseconds(), c.MaxSessionTimeout.Milliseconds())
+	fmt.Fprintf(b, "tickTime=%d\nmaxClientCnxns=%d\nminSessionTimeout=%d\nmaxSessionTimeout=%d\nclientPortListenBacklog=-1\nserverId=%d\n",
+		c.TickTime.Milliseconds(), max(0, c.MaxClientCnxns), c.MinSessionTimeout.Milliseconds(), c.MaxSessionTimeout.Milliseconds(), s.shownID())
+	if s.member != nil {
+		s.member.writeConf(b)
+	}
 }
 
 func (s *Server) wordEnvi(b *bytes.Buffer, _ []byte) {
@@ -224,17 +231,11 @@ func (s *Server) Environment() [][2]string {
 const dumpTime = "Mon Jan 02 15:04:05 MST 2006"
 
 func (s *Server) wordDump(b *bytes.Buffer, _ []byte) {
-	byExpiry := s.SessionsByExpiry()
-	n := 0
-	for _, e := range byExpiry {
-		n += len(e.Sessions)
-	}
-	fmt.Fprintf(b, "SessionTracker dump:\nSession Sets (%d)/(%d):\n", len(byExpiry), n)
-	for _, e := range byExpiry {
-		fmt.Fprintf(b, "%d expire at %s:\n", len(e.Sessions), e.At.UTC().Format(dumpTime))
-		for _, id := range e.Sessions {
-			fmt.Fprintf(b, "\t%v\n", id)
-		}
+	b.WriteString("SessionTracker dump:\n")
+	if s.learns() {
+		s.dumpGlobalSessions(b)
+	} else {
+		s.dumpExpiry(b)
 	}
 	owners := s.EphemeralOwners()
 	fmt.Fprintf(b, "ephemeral nodes dump:\nSessions with Ephemerals (%d):\n", len(owners))
@@ -245,6 +246,34 @@ func (s *Server) wordDump(b *bytes.Buffer, _ []byte) {
 		}
 	}
 	s.dumpConnections(b, time.Now())
+}
+
+// dumpExpiry prints the sessions by when they expire.
+func (s *Server) dumpExpiry(b *bytes.Buffer) {
+	byExpiry := s.SessionsByExpiry()
+	n := 0
+	for _, e := range byExpiry {
+		n += len(e.Sessions)
+	}
+	fmt.Fprintf(b, "Session Sets (%d)/(%d):\n", len(byExpiry), n)
+	for _, e := range byExpiry {
+		fmt.Fprintf(b, "%d expire at %s:\n", len(e.Sessions), e.At.UTC().Format(dumpTime))
+		for _, id := range e.Sessions {
+			fmt.Fprintf(b, "\t%v\n", id)
+		}
+	}
+}
+
+// dumpGlobalSessions prints the sessions of the ensemble: only the leader knows
+// when they expire.
+func (s *Server) dumpGlobalSessions(b *bytes.Buffer) {
+	s.treeMu.RLock()
+	sessions := s.tree.Sessions()
+	s.treeMu.RUnlock()
+	fmt.Fprintf(b, "Global Sessions(%d):\n", len(sessions))
+	for _, st := range sessions {
+		fmt.Fprintf(b, "%v\t%dms\n", st.ID, st.TimeoutMs)
+	}
 }
 
 // dumpConnections prints the connections by when Apache's server would close them
@@ -271,6 +300,12 @@ func (s *Server) dumpConnections(b *bytes.Buffer, now time.Time) {
 
 func (s *Server) wordMntr(b *bytes.Buffer, _ []byte) {
 	fmt.Fprintf(b, "zk_version\t%s\nzk_server_state\t%s\n", s.cfg.Version, s.State().Mode)
+	if ms, ok := s.Membership(); ok {
+		fmt.Fprintf(b, "zk_peer_state\t%s\n", ms.PeerState())
+		if ms.Role == zab.Observing {
+			fmt.Fprintf(b, "zk_observer_master_id\t%d\n", ms.Leader)
+		}
+	}
 	for _, m := range s.Metrics() {
 		m.Each(func(name, value string) { fmt.Fprintf(b, "zk_%s\t%s\n", name, value) })
 	}
