@@ -232,7 +232,7 @@ func (l *linear) collect() {
 		if e.Known() {
 			before[e.Conn] = e
 		}
-		if e.Known() && undecided(e.Err) || e.Err == wire.ErrNoAuth {
+		if undecided(e.Err) || e.Err == wire.ErrNoAuth {
 			continue
 		}
 		in := input{e: e, op: e.Op, data: string(e.Data), version: e.Version}

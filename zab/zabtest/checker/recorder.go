@@ -47,7 +47,7 @@ func (r *Recorder) Connect(server string, want zab.SessionID, ids ...wire.ID) *C
 }
 
 // Connected notes the server's answer: the session, or 0 if the one that was asked
-// for has expired. Later calls change nothing, and so do all calls after Close.
+// for has expired. Later calls change nothing.
 func (c *Conn) Connected(session zab.SessionID) {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
@@ -63,12 +63,15 @@ func (c *Conn) Connected(session zab.SessionID) {
 	c.r.add(e)
 }
 
-// Call notes a request. It must be called before the request is on its way.
+// Call notes a request. It must be called before the request is on its way. After
+// Close its outcome is unknown at once: it may have left all the same.
 func (c *Conn) Call(cxid int32, args Args) *Entry {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
 	e := &Entry{Kind: Request, Conn: c.num, Session: c.session, Call: c.r.now(), Return: Never, Cxid: cxid, Args: args}
-	if !c.ended {
+	if c.ended {
+		c.r.add(e)
+	} else {
 		c.open = append(c.open, e)
 	}
 	return e

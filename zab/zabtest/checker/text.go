@@ -71,7 +71,7 @@ func (e *Entry) appendText(b []byte, cut bool) []byte {
 		w.str("type", e.EventType().String())
 	}
 	w.args(&e.Args)
-	if e.Known() || e.Resolved {
+	if e.hasAnswer() {
 		w.b = append(w.b, " ->"...)
 		if e.Kind == Connect || e.Kind == Guarded {
 			w.hex("session", int64(e.Session))
@@ -83,6 +83,9 @@ func (e *Entry) appendText(b []byte, cut bool) []byte {
 	}
 	return w.b
 }
+
+// hasAnswer reports whether there is an arrow in the text of the entry.
+func (e *Entry) hasAnswer() bool { return (e.Known() || e.Resolved) && e.Kind != Disconnect }
 
 func (w *writer) key(k string) {
 	w.b = append(w.b, ' ')
@@ -332,7 +335,7 @@ func (e *Entry) parse(line string) error {
 		key, value, _ := strings.Cut(t, "=")
 		switch {
 		case t == "":
-			if answered != (e.Known() || e.Resolved) {
+			if answered != e.hasAnswer() {
 				p.fail("an answer and a time of return need each other")
 			}
 			return p.err

@@ -165,7 +165,7 @@ func TestRecorderIsSafeForConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 	h := r.History()
-	if got, want := len(h.Entries), 8*(1+100+100+100+1); got != want {
+	if got, want := len(h.Entries), 8*(1+100+100+100+1+1); got != want {
 		t.Errorf("%d entries, want %d", got, want)
 	}
 	for i, e := range h.Entries {
