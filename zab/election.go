@@ -46,9 +46,9 @@ type election struct {
 	rand     func(n int64) int64 // nil: no jitter
 
 	committed, lastSeen *Ensemble
-	text                []byte     // of committed, as notifications carry it
-	electors            []elector  // voters of committed and of lastSeen, sorted by id
-	askers              []ServerID // who is no voter and asked while there was no leader, sorted
+	text                []byte    // of committed, as notifications carry it
+	electors            []elector // voters of committed and of lastSeen, sorted by id
+	askers              []asker   // those without a vote, sorted by id
 	unknown             []Stranger
 
 	role  Role
@@ -167,8 +167,10 @@ func (e *election) settle(role Role, v Vote) {
 		l.shunned = false
 	}
 	e.tellThoseLooking()
-	for _, id := range e.askers {
-		e.send(id)
+	for _, a := range e.askers {
+		if a.waiting {
+			e.send(a.id)
+		}
 	}
 	e.askers = e.askers[:0]
 }
@@ -269,7 +271,7 @@ func (e *election) step(now Millis, n *Notification) {
 		return // the election starts again with other voters
 	}
 	if v == nil {
-		e.answerNonVoter(n)
+		e.answerNonVoter(now, n)
 		return
 	}
 	b := ballot{true, n.State, n.Vote, n.NoVote, n.Round, n.Version == 0}
@@ -333,7 +335,10 @@ func (e *election) take(now Millis, v *elector, b ballot) (changed bool) {
 // votable reports whether a ballot names one of the voters.
 func (e *election) votable(b ballot) bool { return !b.noVote && e.elector(b.vote.Leader) != nil }
 
-// stepSettled takes in what one says that has a leader, or leads.
+// stepSettled takes in what one says that has a leader, or leads. A quorum of the
+// committed configuration is enough to join: the leader has to know whose promises
+// it needs, and one that has logged a reconfiguration which the others gave up
+// would wait for its own voice otherwise.
 func (e *election) stepSettled(v *elector, b ballot) {
 	leader := b.vote.Leader
 	if leader == e.id && (e.lost || b.round != e.round || b.vote != e.vote) {
@@ -347,14 +352,14 @@ func (e *election) stepSettled(v *elector, b ballot) {
 		agree := func(w *elector) bool {
 			return w.in.heard && w.in.vote.Leader == leader && (w.in.state != Looking || w.in.vote == b.vote)
 		}
-		if e.quorum(agree) && e.leads(leader, func(w *elector) ballot { return w.in }) {
+		if e.majority(agree) && e.leads(leader, func(w *elector) ballot { return w.in }) {
 			e.decide(b.vote)
 			return
 		}
 	}
 	v.out = b
 	agree := func(w *elector) bool { return w.out.heard && w.out.agrees(b) }
-	if e.quorum(agree) && e.leads(leader, func(w *elector) ballot { return w.out }) {
+	if e.majority(agree) && e.leads(leader, func(w *elector) ballot { return w.out }) {
 		e.round = b.round
 		e.decide(b.vote)
 	}
@@ -431,11 +436,16 @@ func (e *election) count(now Millis) {
 // quorum reports whether the voters that counts is true for are a quorum of the
 // committed configuration and of the one that is to follow it, if there is one.
 func (e *election) quorum(counts func(*elector) bool) bool {
+	return e.majority(counts) &&
+		(e.lastSeen == nil || e.lastSeen.Version <= e.committed.Version || e.lastSeen.IsQuorum(e.isCounted))
+}
+
+// majority reports it for the committed configuration alone.
+func (e *election) majority(counts func(*elector) bool) bool {
 	for i := range e.electors {
 		e.electors[i].counted = counts(&e.electors[i])
 	}
-	return e.committed.IsQuorum(e.isCounted) &&
-		(e.lastSeen == nil || e.lastSeen.Version <= e.committed.Version || e.lastSeen.IsQuorum(e.isCounted))
+	return e.committed.IsQuorum(e.isCounted)
 }
 
 // decide ends the election.
@@ -496,15 +506,36 @@ func (e *election) answer(to ServerID) {
 	}
 }
 
+// asker is one without a vote that asked who leads.
+type asker struct {
+	id       ServerID
+	waiting  bool   // there was no leader then
+	answered Millis // last
+}
+
 // answerNonVoter tells an observer, or one that is about to join, what is known
-// here: it finds the leader by asking.
-func (e *election) answerNonVoter(n *Notification) {
+// here: it finds the leader by asking. Not more often than one that looks would ask
+// again: by two lists of servers, each of two may have a vote and not the other, and
+// they would never stop to answer.
+func (e *election) answerNonVoter(now Millis, n *Notification) {
 	if !e.known(n.From, n.From) {
 		e.stranger(n.From, n.From)
 	}
-	if i, ok := slices.BinarySearch(e.askers, n.From); e.role == Looking && !ok && len(e.askers) < maxAskers {
-		e.askers = slices.Insert(e.askers, i, n.From)
+	if n.State != Looking {
+		return
 	}
+	i, ok := slices.BinarySearchFunc(e.askers, n.From, func(a asker, id ServerID) int { return cmp.Compare(a.id, id) })
+	if !ok {
+		if len(e.askers) == maxAskers {
+			e.askers, i = e.askers[:0], 0 // they will ask again
+		}
+		e.askers = slices.Insert(e.askers, i, asker{id: n.From, answered: math.MinInt64 / 2})
+	}
+	e.askers[i].waiting = e.role == Looking
+	if now < e.askers[i].answered+minInterval/2 {
+		return
+	}
+	e.askers[i].answered = now
 	e.send(n.From)
 }
 

@@ -579,7 +579,9 @@ func TestAnswers(t *testing.T) {
 	}
 	check("settled", answer(Notification{From: 2, Vote: Vote{2, 5, 1}, Round: 1}), "2 LEADING 3 r6 e2")
 	check("both settled", answer(Notification{From: 2, State: Following, Vote: Vote{3, 5, 2}, Round: 6}), "")
-	check("not a voter, settled", answer(Notification{From: 9, State: Following, NoVote: true, Round: 1}), "9 LEADING 3 r6 e2")
+	check("not a voter, LOOKING again", answer(Notification{From: 9, NoVote: true, Round: 2}), "9 LEADING 3 r6 e2")
+	check("not a voter, again at once", answer(Notification{From: 9, NoVote: true, Round: 2}), "")
+	check("not a voter, settled", answer(Notification{From: 9, State: Following, NoVote: true, Round: 1}), "")
 	check("from itself", answer(Notification{From: 3, Vote: Vote{2, 5, 1}, Round: 9}), "")
 	e.out = e.out[:0]
 	e.peerUp(1)

@@ -27,7 +27,7 @@ type leader struct {
 	since Millis // when the stage began, or the copy of a history last came forward
 
 	proposed     Epoch // the epoch so far, until it is fixed
-	connected    idSet // who has said what it promised
+	connected    idSet // who has said what it promised; of these sets only voters count
 	left, gone   idSet // voters that came and went before the reign was established, and look again
 	promised     idSet // who has promised our epoch and has no more than this server
 	adopted      idSet // who holds the history of the epoch durably
@@ -213,16 +213,17 @@ func (l *leader) learnerInfo(k *link, m *Message) error {
 	if !k.observer {
 		l.followers = append(l.followers, k)
 	}
-	counts := !k.observer && n.isVoter(k.peer)
+	// Who counts is said by the lists, not by what a learner takes itself for: a
+	// reconfiguration that makes voters of observers is completed by their promises
+	// and by what they adopt, before they have heard of it.
+	counts := n.isVoter(k.peer)
 	l.left.remove(k.peer)
 	l.gone.remove(k.peer)
 	if l.stage == countingPromises {
 		k.state = waiting
 		l.proposed = max(l.proposed, accepted+1)
-		if counts {
-			l.connected.add(k.peer)
-			l.chooseEpoch()
-		}
+		l.connected.add(k.peer)
+		l.chooseEpoch()
 		return nil
 	}
 	if counts && accepted > l.proposed {
@@ -290,16 +291,15 @@ func (l *leader) leaderInfo(k *link) {
 func (l *leader) ackEpoch(k *link, m *Message) error {
 	n := l.n
 	last := m.Zxid
-	if last < -1 || last > 0 && (last.Epoch() > n.epoch || last.Epoch() == n.epoch && last > n.log.last) || m.HasEpoch && m.Epoch > n.epoch {
+	beyond := last.Epoch() > n.epoch || last.Epoch() == n.epoch && last.Counter() != 0 && last > n.log.last
+	if last != -1 && (last < 0 || beyond) || m.HasEpoch && m.Epoch > n.epoch {
 		return fmt.Errorf("its history ends at %v in epoch %d, and ours at %v in epoch %d", m.Zxid, m.Epoch, n.log.last, n.epoch)
 	}
 	if l.stage == proposingEpoch && m.HasEpoch && last >= 0 {
 		if l.exceeded(m.Epoch, last) {
 			return fmt.Errorf("its history ends at %v in epoch %d, ours at %v in epoch %d: it should lead", m.Zxid, m.Epoch, l.summaryZxid, l.summaryEpoch)
 		}
-		if !k.observer && n.isVoter(k.peer) {
-			l.promised.add(k.peer)
-		}
+		l.promised.add(k.peer)
 	}
 	k.state, k.last = ready, last
 	if l.stage >= syncing {
@@ -453,9 +453,7 @@ func (l *leader) ackNewLeader(k *link, z Zxid) error {
 		l.welcome(k)
 		return nil
 	}
-	if !k.observer {
-		l.adopted.add(k.peer)
-	}
+	l.adopted.add(k.peer)
 	l.establish()
 	return nil
 }
@@ -478,7 +476,7 @@ func (l *leader) establish() {
 	n.election.configure(n.ensemble, n.lastSeen)
 	n.election.settle(Leading, vote)
 	n.decide()
-	l.pingAt, l.checkAt = n.now+n.cfg.TickTime/2, n.now+n.cfg.TickTime
+	l.appendAt, l.pingAt, l.checkAt = n.now, n.now+n.cfg.TickTime/2, n.now+n.cfg.TickTime
 	for _, k := range l.links {
 		if k.state == adopted {
 			l.welcome(k)
@@ -720,7 +718,7 @@ func (l *leader) tick() {
 	case l.stage != serving:
 		if n.now >= l.since+n.ticks(n.cfg.InitLimit) {
 			n.look(fmt.Errorf("no quorum has joined: %w", ErrTimeout))
-		} else if !n.election.supported(func(id ServerID) bool { return l.follower(id) != nil }) ||
+		} else if !n.election.supported(l.linked) ||
 			!n.quorum(func(id ServerID) bool { return !l.gone.has(id) }) {
 			// Who looks again comes back only if it hears of a quorum that stays.
 			n.look(errors.New("a quorum looks for another leader"))
@@ -791,6 +789,11 @@ func (l *leader) follower(id ServerID) *link {
 	return nil
 }
 
+// linked reports whether a server is connected, in whatever role.
+func (l *leader) linked(id ServerID) bool {
+	return slices.ContainsFunc(l.links, func(k *link) bool { return k.peer == id })
+}
+
 // drop closes the link of a learner that is to blame for it.
 func (l *leader) drop(k *link, reason error) {
 	l.n.close(k.id, k.peer, reason)
@@ -799,7 +802,7 @@ func (l *leader) drop(k *link, reason error) {
 
 func (l *leader) remove(k *link) {
 	delete(l.byID, k.id)
-	if l.stage < serving && slices.Contains(l.followers, k) {
+	if l.stage < serving {
 		l.left.add(k.peer)
 	}
 	is := func(o *link) bool { return o == k }

@@ -28,6 +28,7 @@ type learner struct {
 	blocked bool      // the disk must do something before the next packet counts
 	queue   []Message // packets that came meanwhile
 
+	above bool // a later epoch was promised: this server must not count here
 	whole bool // the log cannot be brought to the leader's history: only a snapshot will do
 
 	snap   bool       // the history comes as a snapshot
@@ -35,8 +36,9 @@ type learner struct {
 	behind []Proposal // what came behind it
 	agreed int        // so many of behind are committed
 
-	newLeaderAt Zxid // the log's end when NEWLEADER came
-	acked       Zxid // proposals up to here are acknowledged, or need not be
+	newLeaderAt Zxid      // the log's end when NEWLEADER came
+	list        *Ensemble // in NEWLEADER, or nil
+	acked       Zxid      // proposals up to here are acknowledged, or need not be
 }
 
 // learnerState is what comes next.
@@ -174,12 +176,14 @@ func (f *learner) promise(z Zxid) error {
 	switch {
 	case e < n.hard.Accepted && (n.isVoter(n.cfg.ID) || e < n.hard.Current):
 		// The promise of one without a vote binds nobody, and a leader does not
-		// make room for it.
+		// make room for it. If the leader takes it for a voter, it leaves when it
+		// sees the list.
 		return fmt.Errorf("the leader proposes epoch %d, %d was promised", e, n.hard.Accepted)
 	case e > maxEpoch || e == 0:
 		return fmt.Errorf("the leader proposes epoch %d", e)
 	}
 	n.epoch = e
+	f.above = e < n.hard.Accepted
 	if e > n.hard.Accepted {
 		f.whole = false // this one does not know yet what this server has, which must count
 		f.state, f.blocked = agreeing, true
@@ -216,6 +220,7 @@ func (f *learner) stored(t MessageType) {
 		f.unblock()
 	case MsgInstalled:
 		f.snap = false
+		f.seen()
 		f.acked = n.log.last
 		for _, p := range f.behind[f.agreed:] {
 			n.append(p)
@@ -371,8 +376,17 @@ func (f *learner) newLeader(m *Message) error {
 	if m.Zxid != NewZxid(n.epoch, 0) {
 		return fmt.Errorf("NEWLEADER of %v in epoch %d: %w", m.Zxid, n.epoch, ErrUnexpected)
 	}
-	if err := f.seen(m.Data); err != nil {
-		return err
+	if len(m.Data) > 1 {
+		e, err := ParseEnsemble(string(m.Data))
+		switch {
+		case err != nil:
+			return fmt.Errorf("list of servers in NEWLEADER: %w", err)
+		case f.above && e.IsVoter(n.cfg.ID):
+			return fmt.Errorf("a voter by the leader's list, and epoch %d was promised", n.hard.Accepted)
+		case n.cfg.ReconfigEnabled:
+			f.list = e
+			f.seen()
+		}
 	}
 	f.state = adopting
 	if f.snap {
@@ -389,20 +403,11 @@ func (f *learner) newLeader(m *Message) error {
 	return nil
 }
 
-// seen takes the list of servers in NEWLEADER.
-func (f *learner) seen(text []byte) error {
-	n := f.n
-	if !n.cfg.ReconfigEnabled || len(text) < 2 {
-		return nil
+// seen takes the list of servers that came with NEWLEADER for the newest.
+func (f *learner) seen() {
+	if n := f.n; f.list != nil && f.list.Version > n.lastSeen.Version {
+		n.lastSeen = f.list
 	}
-	e, err := ParseEnsemble(string(text))
-	if err != nil {
-		return fmt.Errorf("list of servers in NEWLEADER: %w", err)
-	}
-	if e.Version > n.lastSeen.Version {
-		n.lastSeen = e
-	}
-	return nil
 }
 
 // adopt acknowledges NEWLEADER, once the history is on the disk and behind it the

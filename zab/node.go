@@ -355,7 +355,10 @@ func (n *Node) NextZxid() Zxid {
 // up to date are a quorum of e. A reconfiguration to anything else would not be
 // committed soon.
 func (n *Node) QuorumSynced(e *Ensemble) bool {
-	return n.role == Leading && e.IsQuorum(n.lead.upToDate)
+	return n.role == Leading && e.IsQuorum(func(id ServerID) bool {
+		m, ok := n.ensemble.Member(id)
+		return n.lead.upToDate(id) && !(ok && m.Observer) // one that is made an observer will go and come back as that
+	})
 }
 
 // propose takes new transactions from the leader's driver.
@@ -460,6 +463,7 @@ func (n *Node) installed(in *Installation) {
 	n.log.reset(in.Zxid)
 	n.hard.Current, n.entered = in.Epoch, in.Epoch
 	n.lost = false
+	n.lastSeen = n.ensemble // the proposal may not be in this history
 	for i := range in.Committed {
 		n.activate(in.Committed[i].Ensemble)
 	}

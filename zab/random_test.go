@@ -32,7 +32,7 @@ func randomHistory(t *testing.T, seed uint64) {
 	for range 400 {
 		h, o := someone(), someone()
 		pair := [2]ServerID{h.id, o.id}
-		switch rnd.IntN(16) {
+		switch rnd.IntN(17) {
 		case 0:
 			if h.node != nil && rnd.IntN(3) == 0 {
 				w.crash(h)
@@ -83,6 +83,24 @@ func randomHistory(t *testing.T, seed uint64) {
 			w.pass(Millis(rnd.IntN(3000)))
 		case 15:
 			w.pass(Millis(rnd.IntN(300)))
+		case 16:
+			for _, h := range w.hosts {
+				n := h.node
+				if n == nil || n.Role() != Leading || n.Phase() != Broadcast || n.lastSeen != n.ensemble {
+					continue
+				}
+				perm := rnd.Perm(len(w.hosts))
+				var ids []ServerID
+				for _, i := range perm {
+					ids = append(ids, w.hosts[i].id)
+				}
+				cut := 2 + rnd.IntN(len(ids)-2)
+				if e := listOf(0, ids[:cut], ids[cut:]); n.QuorumSynced(e) && rnd.IntN(4) == 0 {
+					if err := w.propose(h, 1, e); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
 		}
 		for range rnd.IntN(5) {
 			w.pumpOnce()
@@ -100,6 +118,9 @@ func randomHistory(t *testing.T, seed uint64) {
 	var leader *host
 	for _, h := range w.hosts {
 		if h.node.Phase() != Broadcast {
+			for _, o := range w.hosts {
+				w.logf("%d in force %v seen %v", o.id, o.node.ensemble.Lines(), o.node.lastSeen.Lines())
+			}
 			t.Fatalf("server %d: %+v\n%s", h.id, h.node.Status(), w.log.String())
 		}
 		if h.node.Role() == Leading {
@@ -115,5 +136,8 @@ func randomHistory(t *testing.T, seed uint64) {
 			t.Fatalf("server %d has %d transactions to %v, the leader %d to %v\n%s", h.id, len(h.tree), h.last(), len(leader.tree), leader.last(), w.log.String())
 		}
 		w.compare(h)
+		if !h.node.ensemble.Equal(leader.node.ensemble) || h.node.lastSeen != h.node.ensemble {
+			t.Fatalf("server %d has list %v, seen %v, the leader %v\n%s", h.id, h.node.ensemble, h.node.lastSeen, leader.node.ensemble, w.log.String())
+		}
 	}
 }
