@@ -50,8 +50,52 @@ type watched struct {
 // the rest wait in goroutines of their watches.
 const eventQueue = 256
 
-// Setup does what a workload needs before its workers begin.
-func Setup(ctx context.Context, c *client.Client, w checker.Workload) error {
+// Run does workloads with a number of clients, each of which does its part of all
+// of them by turns, until ctx ends. It returns how many operations were answered.
+// config is that of the clients; its Dial should record. Equal seeds give equal
+// choices, but nothing else repeats.
+func Run(ctx context.Context, config client.Config, loads []checker.Workload, clients int, seed uint64) (answered int, err error) {
+	if err := setupAll(ctx, config, loads); err != nil {
+		return 0, err
+	}
+	var wg sync.WaitGroup
+	counts, errs := make([]int, clients), make([]error, clients)
+	for i := range clients {
+		workers := make([]checker.Worker, len(loads))
+		for j, l := range loads {
+			workers[j] = l.Worker(i)
+		}
+		d := &Driver{Config: config, Worker: checker.Interleaved(workers...), Rand: rand.New(rand.NewPCG(seed, uint64(i)))}
+		wg.Go(func() { counts[i], errs[i] = d.Run(ctx) })
+	}
+	wg.Wait()
+	for _, n := range counts {
+		answered += n
+	}
+	return answered, errors.Join(errs...)
+}
+
+// setupAll sets workloads up with a client of its own.
+func setupAll(ctx context.Context, config client.Config, loads []checker.Workload) error {
+	c, err := client.New(config)
+	if err != nil {
+		return err
+	}
+	rctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { c.Run(rctx) })
+	for _, l := range loads {
+		if err := setup(ctx, c, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setup does what a workload needs before its workers begin.
+func setup(ctx context.Context, c *client.Client, w checker.Workload) error {
 	for _, a := range w.Setup {
 		err := error(wire.ErrConnectionLoss)
 		for errors.Is(err, wire.ErrConnectionLoss) {
