@@ -568,8 +568,12 @@ func (c *checker) voting(v *server, n *zab.Notification) {
 	}
 }
 
-// closed counts why links end.
-func (c *checker) closed(_ *server, cl zab.Closing) {
+// closed counts why links end. All servers here are correct: none has reason to
+// blame another for a packet (S19).
+func (c *checker) closed(v *server, cl zab.Closing) {
+	if errors.Is(cl.Reason, zab.ErrZxidOrder) || errors.Is(cl.Reason, zab.ErrUnexpected) {
+		c.s.fail("S19", "server %d blames server %d: %v", v.id, cl.Peer, cl.Reason)
+	}
 	if cl.Reason != nil {
 		c.s.stats.Closed[cl.Reason.Error()]++
 	}
