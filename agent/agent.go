@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/paddockio/paddock/configsync"
 	"github.com/paddockio/paddock/registry"
 	"github.com/paddockio/paddock/registry/nameserver"
+	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/server"
 	"github.com/paddockio/paddock/zab/storage"
@@ -30,11 +32,14 @@ type Agent struct {
 	cfg     config.Config
 	log     *slog.Logger
 	started time.Time
+	out     io.Writer // for the user at the terminal
 
-	bootstrap *bootstrap.Bootstrap // nil: no gossip
-	zookeeper *server.Server       // nil: role client
-	client    *client.Client       // nil: a ZooKeeper server and nothing else
-	lock      storage.Lock         // on the data directory; nil without a client
+	bootstrap *bootstrap.Bootstrap          // nil: no gossip
+	zookeeper atomic.Pointer[server.Server] // nil: role client, or it is not known yet where this host belongs
+	list      atomic.Pointer[zab.Ensemble]  // the list of servers in force; nil: alone, or not known yet
+	dialer    *dialer                       // nil: role client
+	client    *client.Client                // nil: a ZooKeeper server and nothing else
+	lock      storage.Lock                  // on the data directory; nil without a client
 	session   *sessionFile
 	registry  *registry.Registry
 	services  *services.Loader
@@ -69,6 +74,7 @@ func Run(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	a.out = out
 	if cfg.Dev {
 		a.parts = append(a.parts, part{"samples", func(ctx context.Context) error { return a.serveDev(ctx, out) }})
 	}
@@ -86,7 +92,7 @@ func newLogger(cfg config.Log, to io.Writer) *slog.Logger {
 // New opens what the configuration asks for: data directory, ports, files. The
 // parts begin to work in Run.
 func New(cfg config.Config, log *slog.Logger) (_ *Agent, err error) {
-	a := &Agent{cfg: cfg, log: log, started: time.Now()}
+	a := &Agent{cfg: cfg, log: log, started: time.Now(), out: io.Discard}
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
@@ -95,11 +101,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *Agent, err error) {
 			err = errors.Join(err, a.close())
 		}
 	}()
-	if cfg.Zab.Role != config.RoleClient {
-		if err := a.openZooKeeper(); err != nil {
-			return nil, err
-		}
-	} else if err := a.openBootstrap(server.Config{}); err != nil {
+	if err := a.openServer(); err != nil {
 		return nil, err
 	}
 	if a.wantsClient() {
@@ -117,8 +119,8 @@ func (a *Agent) close() error {
 	if a.bootstrap != nil {
 		errs = append(errs, a.bootstrap.Close())
 	}
-	if a.zookeeper != nil {
-		errs = append(errs, a.zookeeper.Close())
+	if zk := a.zookeeper.Load(); zk != nil {
+		errs = append(errs, zk.Close())
 	}
 	return errors.Join(append(errs, a.unlock())...)
 }
@@ -133,18 +135,6 @@ func (a *Agent) unlock() error {
 // wantsClient reports whether anything beside the ZooKeeper server is switched on.
 func (a *Agent) wantsClient() bool {
 	return a.cfg.Registry.Root != "" || len(a.cfg.ConfigSync) > 0 || a.cfg.Dev
-}
-
-func (a *Agent) openZooKeeper() error {
-	cfg, err := serverConfig(a.cfg, a.log.With("part", "zookeeper"))
-	if err != nil {
-		return err
-	}
-	if a.zookeeper, err = server.Open(cfg); err != nil {
-		return a.portTaken(err, "zab.client_listen")
-	}
-	a.parts = append(a.parts, part{"zookeeper", a.zookeeper.Run})
-	return nil
 }
 
 // openApps builds what lives on a ZooKeeper session: registry, name server and
@@ -166,8 +156,9 @@ func (a *Agent) openApps() error {
 	}
 	cc := a.cfg.Zab.Client
 	cc.MaxRequest, cc.Session, cc.Logger = a.cfg.Zab.Server.MaxBuffer, stored, a.log.With("part", "client")
-	if a.zookeeper != nil {
-		cc.Dial = a.zookeeper.Dial
+	if a.dialer != nil {
+		// A server that swallows packets must not cost the session.
+		cc.Dial, cc.ConnectTimeout = a.dialer.dial, max(cc.SessionTimeout/5, time.Second)
 	}
 	if a.client, err = client.New(cc); err != nil {
 		return err
@@ -238,7 +229,7 @@ func (a *Agent) openAdmin() {
 		return
 	}
 	ac := a.cfg.Admin
-	ac.Source, ac.ZooKeeper, ac.Logger = a, a.zookeeper, a.log.With("part", "http")
+	ac.Source, ac.ZooKeeper, ac.Logger = a, a.zookeeper.Load(), a.log.With("part", "http")
 	s, err := admin.Listen(ac)
 	if err != nil {
 		a.log.Warn("running without HTTP", "err", a.portTaken(err, "admin.listen"))

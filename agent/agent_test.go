@@ -67,7 +67,7 @@ func run(t *testing.T, cfg config.Config) (*Agent, func()) {
 
 func connect(t *testing.T, a *Agent) *client.Client {
 	t.Helper()
-	c, err := client.New(client.Config{Servers: a.zookeeper.Addr().String(), SessionTimeout: 10 * time.Second})
+	c, err := client.New(client.Config{Servers: a.zookeeper.Load().Addr().String(), SessionTimeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +358,7 @@ func TestTheDevBannerCanBePasted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		fmt.Sprintf(" cli -server 127.0.0.1:%d ls -R /dubbo\n", a.zookeeper.Port()),
+		fmt.Sprintf(" cli -server 127.0.0.1:%d ls -R /dubbo\n", a.zookeeper.Load().Port()),
 		fmt.Sprintf("dig @127.0.0.1 -p %d SRV org.apache.demo.greeter.service.paddock +short\n", a.names.Addr().Port()),
 		"curl http://" + a.admin.Addr().String() + "/v1/services\n",
 		" set /config/app/app.properties greeting=hi && sleep 1 && cat " + cfg.ConfigSync[0].To + "app.properties\n",

@@ -123,12 +123,12 @@ func (a *Agent) waitForSamples(ctx context.Context, sample string) {
 func (a *Agent) banner(out io.Writer, sample string) {
 	self := selfCommand(os.Args[0])
 	cli := self + " cli"
-	if port := a.zookeeper.Port(); port != 2181 {
+	if port := a.zookeeper.Load().Port(); port != 2181 {
 		cli = fmt.Sprintf("%s -server 127.0.0.1:%d", cli, port)
 	}
 	fmt.Fprintf(out, "\npaddock is up: one voter, everything in %s, removed at the end.\n\n", filepath.Dir(a.cfg.DataDir))
 	row := func(what, where, try string) { fmt.Fprintf(out, "  %-10s %-16s %s\n", what, where, try) }
-	row("ZooKeeper", fmt.Sprintf("127.0.0.1:%d", a.zookeeper.Port()), cli+" ls -R "+cmp.Or(a.cfg.Registry.Root, "/"))
+	row("ZooKeeper", fmt.Sprintf("127.0.0.1:%d", a.zookeeper.Load().Port()), cli+" ls -R "+cmp.Or(a.cfg.Registry.Root, "/"))
 	if name := a.sampleName(); name != "" {
 		at := a.names.Addr()
 		row("DNS", at.String(), fmt.Sprintf("dig @%s -p %d SRV %s +short", at.Addr(), at.Port(), name))

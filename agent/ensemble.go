@@ -51,12 +51,6 @@ func bootstrapConfig(cfg config.Config, sc server.Config, log *slog.Logger) (boo
 		}
 		bc.ClientAddr = net.JoinHostPort(host, port)
 	}
-	if len(cfg.Zab.Servers) > 0 {
-		e, err := config.ParseEnsemble(cfg.Zab.Servers)
-		if err != nil {
-			return bc, fmt.Errorf("%s: %w", cfg.Where("zab.servers"), err)
-		}
-		bc.Ensemble = &e
-	}
+	bc.Ensemble = sc.Ensemble
 	return bc, nil
 }

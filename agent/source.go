@@ -24,7 +24,10 @@ var _ admin.Source = (*Agent)(nil)
 // NotReady lists what keeps the agent from answering with fresh data.
 func (a *Agent) NotReady() []string {
 	var why []string
-	if a.zookeeper != nil && !a.zookeeper.State().Serving {
+	switch zk := a.zookeeper.Load(); {
+	case zk == nil && a.cfg.Zab.Role != config.RoleClient:
+		why = append(why, a.waiting())
+	case zk != nil && !zk.State().Serving:
 		why = append(why, "the ZooKeeper server does not serve")
 	}
 	if a.client != nil && a.client.State() != wire.StateSyncConnected {
@@ -51,7 +54,8 @@ func (a *Agent) Status() api.Status {
 		Name: a.cfg.Name, Version: v.Paddock, PID: os.Getpid(), StartedAt: a.started, UptimeMs: time.Since(a.started).Milliseconds(),
 		Ready: len(why) == 0, NotReady: why,
 	}
-	if z := a.zookeeper; z != nil {
+	s.Bootstrap = a.bootstrapStatus()
+	if z := a.zookeeper.Load(); z != nil {
 		st := z.State()
 		data, logs := z.DiskSizes()
 		s.Zab = &api.ZabStatus{
@@ -67,8 +71,8 @@ func (a *Agent) Status() api.Status {
 			ID: sess.ID.String(), State: "connecting", TimeoutMs: sess.Timeout.Milliseconds(),
 			Server: a.cfg.Zab.Client.Servers, Resumed: a.session.resumed != 0 && a.session.resumed == sess.ID,
 		}
-		if a.zookeeper != nil {
-			s.Session.Server = "in process"
+		if a.dialer != nil {
+			s.Session.Server = a.dialer.peer()
 		}
 		if a.client.State() == wire.StateSyncConnected {
 			s.Session.State = "connected"

@@ -153,7 +153,7 @@ func (a *Server) runCommand(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusForbidden, "a page of another site asked for it")
 		return
 	}
-	zk := a.cfg.ZooKeeper
+	zk := a.zooKeeper()
 	switch {
 	case c.names[0] == "restore":
 		// Apache's status for a restore that is switched off.
@@ -445,7 +445,7 @@ const snapshotInterval = 300 * time.Millisecond
 // takeSnapshot writes a snapshot and, with streaming=true (the default), sends
 // the file. Who asks needs an identity that may do everything with the root.
 func (a *Server) takeSnapshot(w http.ResponseWriter, r *http.Request, fail func(status int, text string)) {
-	zk := a.cfg.ZooKeeper
+	zk := a.zooKeeper()
 	if zk == nil {
 		fail(http.StatusServiceUnavailable, notServing)
 		return

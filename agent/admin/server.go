@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,8 @@ import (
 // concurrent use.
 type Source interface {
 	Status() api.Status
+	// Members lists the hosts and servers that the agent knows.
+	Members() api.MemberList
 	// NotReady lists why the agent is not ready to serve, nil if it is.
 	NotReady() []string
 	Services() api.ServiceList
@@ -60,7 +63,7 @@ type Config struct {
 	// register services; so it is the loopback unless it is meant otherwise.
 	Listen    string
 	Source    Source
-	ZooKeeper *server.Server // nil: none in this process
+	ZooKeeper *server.Server // nil: none in this process, or one that SetZooKeeper will tell
 	// CommandURL is where Apache's commands stand. Default /commands.
 	CommandURL string
 	// Pprof serves Go profiles under /debug/pprof/, to this host only.
@@ -72,6 +75,7 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	listener net.Listener
+	zk       atomic.Pointer[server.Server]
 	costly   chan struct{} // holds a token while a command that reveals runs
 
 	snapshotGate sync.Mutex // held while a snapshot is made and sent
@@ -111,7 +115,9 @@ func newServer(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, costly: make(chan struct{}, 1)}, nil
+	a := &Server{cfg: cfg, costly: make(chan struct{}, 1)}
+	a.zk.Store(cfg.ZooKeeper)
+	return a, nil
 }
 
 // Addr returns the address that it listens on.
@@ -165,6 +171,7 @@ func (a *Server) Handler() http.Handler {
 		}
 		reply(w, st)
 	})
+	mux.HandleFunc("GET /v1/members", func(w http.ResponseWriter, _ *http.Request) { reply(w, src.Members()) })
 	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { reply(w, src.Services()) })
 	mux.HandleFunc("GET /v1/services/{name}", func(w http.ResponseWriter, r *http.Request) {
 		f := Filter{Group: r.FormValue("group"), Version: r.FormValue("version"), Protocol: r.FormValue("protocol")}
@@ -335,7 +342,7 @@ func (collector) Describe(chan<- *prometheus.Desc) {}
 
 func (c collector) Collect(out chan<- prometheus.Metric) {
 	list := c.a.cfg.Source.Metrics()
-	if zk := c.a.cfg.ZooKeeper; zk != nil {
+	if zk := c.a.zooKeeper(); zk != nil {
 		list = append(list, zk.Metrics()...)
 	}
 	for _, m := range list {

@@ -6,6 +6,7 @@
 // session ids hex text as ZooKeeper prints them, durations are milliseconds.
 //
 //	GET    /v1/status                      Status
+//	GET    /v1/members                     MemberList
 //	GET    /v1/services                    ServiceList
 //	GET    /v1/services/{name}             Service; 404 if no such service is known
 //	GET    /v1/registrations               RegistrationList
@@ -35,6 +36,7 @@ type Status struct {
 	Ready    bool     `json:"ready"`
 	NotReady []string `json:"not_ready,omitempty"`
 
+	Bootstrap  *BootstrapStatus  `json:"bootstrap"`
 	Zab        *ZabStatus        `json:"zab"`
 	Session    *SessionStatus    `json:"session"`
 	Registry   *RegistryStatus   `json:"registry"`

@@ -25,10 +25,10 @@ type Bootstrap struct {
 
 	spread  chan struct{}       // has one element if there is something new to announce
 	seat    chan *Membership    // from the search for a place on the list
-	updates chan *zab.Ensemble  // has the newest list, if Run has not taken it
 	settled chan struct{}       // closed when outcome is set
+	taking  sync.Mutex          // held while Update stores a list; before mu
 	mu      sync.Mutex          // guards what is below; leaf
-	stored  Stored              // written by Run, after it is on disk
+	stored  Stored              // written after it is on disk, by Run until there is an outcome, then by Update
 	verdict Verdict             // the last one
 	seating string              // why the search has not found a place yet
 	outcome Outcome             // set before settled is closed
@@ -68,7 +68,7 @@ func New(cfg Config) (*Bootstrap, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	b := &Bootstrap{
 		cfg: cfg, disk: disk{cfg.DataDir, cfg.LogDir}, stop: stop,
-		spread: make(chan struct{}, 1), seat: make(chan *Membership), updates: make(chan *zab.Ensemble, 1), settled: make(chan struct{}),
+		spread: make(chan struct{}, 1), seat: make(chan *Membership), settled: make(chan struct{}),
 		reached: map[*joinEntry]bool{},
 	}
 	if err := b.open(ctx, keys); err != nil {
@@ -179,8 +179,6 @@ func (b *Bootstrap) Run(ctx context.Context) error {
 			return nil
 		case <-b.gossip.changed:
 		case <-tick.C:
-		case e := <-b.updates:
-			err = b.take(e)
 		case m := <-b.seat:
 			seating = false
 			err = b.takeSeat(m)
@@ -300,21 +298,11 @@ func (b *Bootstrap) Wait(ctx context.Context) (Outcome, error) {
 }
 
 // Update tells which list the ensemble has now, as the server of this host knows
-// it. Older ones are ignored. It is stored for the next start, and announced.
-func (b *Bootstrap) Update(e *zab.Ensemble) {
-	for {
-		select {
-		case b.updates <- e:
-			return
-		case old := <-b.updates:
-			if old.Version > e.Version {
-				e = old
-			}
-		}
-	}
-}
-
-func (b *Bootstrap) take(e *zab.Ensemble) error {
+// it. It is on disk for the next start when Update returns, and is announced. An
+// older list is ignored. There must be an outcome.
+func (b *Bootstrap) Update(e *zab.Ensemble) error {
+	b.taking.Lock()
+	defer b.taking.Unlock()
 	b.mu.Lock()
 	st := b.stored
 	b.mu.Unlock()
@@ -322,16 +310,19 @@ func (b *Bootstrap) take(e *zab.Ensemble) error {
 	if m == nil || e.Version < m.Ensemble.Version || e.Version == m.Ensemble.Version && slices.Equal(e.Lines(), m.Ensemble.Lines()) {
 		return nil
 	}
-	var err error
 	if b.cfg.Ensemble == nil {
-		st, err = b.disk.newer(st, e)
+		var err error
+		if st, err = b.disk.newer(st, e); err != nil {
+			return err
+		}
 	} else {
 		st.Membership = &Membership{m.Cluster, m.ID, e} // what is configured is not ours to store
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.stored = st
-	return err
+	b.mu.Unlock()
+	b.gossip.wake()
+	return nil
 }
 
 // announceAll sends out what is new.

@@ -207,7 +207,9 @@ func TestThreeFormAnEnsembleAndAFourthObserves(t *testing.T) {
 	}
 	all := append(slices.Clone(hosts), d, e)
 	for _, b := range all {
-		b.Update(s.reg.ensemble)
+		if err := b.Update(s.reg.ensemble); err != nil {
+			t.Error(err)
+		}
 	}
 	s.until("all see five with a place", func() bool {
 		return !slices.ContainsFunc(all, func(b *Bootstrap) bool {
