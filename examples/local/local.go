@@ -60,7 +60,8 @@ func (p *Process) Running() (bool, error) {
 	select {
 	case err := <-p.ended:
 		p.cmd = nil
-		return false, fmt.Errorf("a program has ended: %v, see %s", err, p.log)
+		text, _ := os.ReadFile(p.log)
+		return false, fmt.Errorf("a program has ended: %v, its output ends with\n%s", err, text[max(0, len(text)-2000):])
 	default:
 		return true, nil
 	}
