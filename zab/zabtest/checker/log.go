@@ -23,7 +23,6 @@ import (
 func Committed(quorum int, logs ...[]*wire.Txn) ([]*wire.Txn, error) {
 	type place struct {
 		txn    *wire.Txn
-		bytes  []byte
 		before zab.Zxid // the largest that a log has before it; 0 if there is none
 		first  bool     // a log begins with it
 		logs   int
@@ -39,9 +38,9 @@ func Committed(quorum int, logs ...[]*wire.Txn) ([]*wire.Txn, error) {
 			}
 			p := places[z]
 			if p == nil {
-				p = &place{txn: txn, bytes: txn.Append(nil)}
+				p = &place{txn: txn}
 				places[z] = p
-			} else if !bytes.Equal(p.bytes, txn.Append(nil)) {
+			} else if p.txn = sameTxn(p.txn, txn); p.txn == nil {
 				return nil, fmt.Errorf("two logs have different transactions %v", z)
 			}
 			p.logs++
@@ -80,6 +79,40 @@ func Committed(quorum int, logs ...[]*wire.Txn) ([]*wire.Txn, error) {
 			return nil, fmt.Errorf("no log has what was before %v", z)
 		}
 	}
+}
+
+// sameTxn returns one of two transactions if they are the same, nil otherwise.
+//
+// A multi that was refused may look different in the log of a leader of Apache's:
+// applying it makes errors of all its operations, in the object that another
+// thread is yet to write to the log (class DataTree). The bytes behind are still
+// those of the operation, so the code is nonsense. The one that is as it was sent
+// has fewer errors.
+func sameTxn(a, b *wire.Txn) *wire.Txn {
+	if bytes.Equal(a.Append(nil), b.Append(nil)) {
+		return a
+	}
+	ma, ok := a.Body.(*wire.MultiTxn)
+	mb, ok2 := b.Body.(*wire.MultiTxn)
+	if !ok || !ok2 || a.Header != b.Header || a.Digest != b.Digest || len(ma.Txns) != len(mb.Txns) {
+		return nil
+	}
+	na, nb := 0, 0
+	for i := range ma.Txns {
+		if ma.Txns[i].Type == wire.OpFailed {
+			na++
+		}
+		if mb.Txns[i].Type == wire.OpFailed {
+			nb++
+		}
+	}
+	switch {
+	case na == 0 || nb == 0 || na == nb:
+		return nil
+	case na < nb:
+		return a
+	}
+	return b
 }
 
 // LogBytes returns transactions as text: a line for each with what is for the

@@ -52,6 +52,27 @@ func TestCommittedFindsWhatAQuorumHas(t *testing.T) {
 	}
 }
 
+// TestARefusedMultiMayDiffer takes the one that is as it was sent.
+func TestARefusedMultiMayDiffer(t *testing.T) {
+	multi := func(first wire.SubTxn) []*wire.Txn {
+		return []*wire.Txn{{Header: wire.TxnHeader{Zxid: 1, Type: wire.OpMulti}, Body: &wire.MultiTxn{Txns: []wire.SubTxn{
+			first, {Type: wire.OpFailed, Body: &wire.IntRecord{Value: int32(wire.ErrBadVersion)}},
+		}}}}
+	}
+	sent := multi(wire.SubTxn{Type: wire.OpSetData, Body: &wire.SetDataTxn{Path: "/bank/3", Version: 17}})
+	applied := multi(wire.SubTxn{Type: wire.OpFailed, Body: &wire.IntRecord{Value: 7}})
+	for _, logs := range [][][]*wire.Txn{{sent, applied, sent}, {applied, sent, sent}} {
+		log, err := Committed(2, logs...)
+		if err != nil || len(log) != 1 || log[0] != sent[0] {
+			t.Errorf("got %v, %v", log, err)
+		}
+	}
+	other := multi(wire.SubTxn{Type: wire.OpSetData, Body: &wire.SetDataTxn{Path: "/bank/4", Version: 17}})
+	if log, err := Committed(2, sent, other); err == nil {
+		t.Errorf("got %v", log)
+	}
+}
+
 // TestDiffTreesNamesThePlace compares trees that differ in one thing.
 func TestDiffTreesNamesThePlace(t *testing.T) {
 	w := newWorld(2, 4, allWorkloads(4))

@@ -64,7 +64,7 @@ func (r *run) match() {
 		}
 		if !e.Known() {
 			r.report.Resolved++
-		} else if r.txns[at].Header.Type != wire.OpFailed && e.Err != wire.OK {
+		} else if _, refused := refusal(r.txns[at]); !refused && e.Err != wire.OK {
 			r.fail("Z5", r.txns[at].Header.Zxid, entries(e), "the answer is an error, but the change was committed as %v", r.txns[at].Header.Zxid)
 		}
 		r.txnOf[i], r.owner[at] = at, int32(i)

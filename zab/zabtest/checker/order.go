@@ -86,8 +86,8 @@ func (r *run) order() {
 		if z <= known.zxid {
 			r.fail("Z1", z, entries(known.by, e), "the second was asked for after the first had shown %v, but it is %v", known.zxid, z)
 		}
-		applied := r.txns[r.txnOf[i]].Header.Type != wire.OpFailed
-		if n := newest[e.Session]; applied && n != nil && n.Conn > e.Conn {
+		_, refused := refusal(r.txns[r.txnOf[i]])
+		if n := newest[e.Session]; !refused && n != nil && n.Conn > e.Conn {
 			r.fail("S30", z, entries(n, e), "connection %d wrote for session %v after connection %d had taken it up", e.Conn, e.Session, n.Conn)
 		}
 		f := tried[e.Conn]
@@ -101,7 +101,7 @@ func (r *run) order() {
 			continue
 		}
 		tried[e.Conn] = floor{z, e}
-		if applied {
+		if !refused {
 			last[e.Session] = floor{z, e}
 		}
 	}
@@ -197,10 +197,6 @@ func (r *run) sessions() {
 			if v := view(e.Session); len(v.seen) == 0 || v.seen[len(v.seen)-1].zxid < e.Zxid {
 				v.seen = append(v.seen, sighting{e.Return, c.replies})
 			}
-		}
-		if life := r.life[e.Session]; life != nil && life.closed >= 0 && e.Op != wire.OpCloseSession && r.txnOf[i] > life.closed &&
-			r.txns[r.txnOf[i]].Header.Type != wire.OpFailed {
-			r.fail("S21", e.Zxid, entries(e), "session %v was closed by %v", e.Session, r.txns[life.closed].Header.Zxid)
 		}
 	}
 }

@@ -228,10 +228,22 @@ func (p *player) apply(at int) {
 	}
 }
 
+// refusal returns why a transaction changes nothing; ok is false if it does.
+func refusal(txn *wire.Txn) (code wire.Code, ok bool) {
+	switch b := txn.Body.(type) {
+	case *wire.IntRecord:
+		return wire.Code(b.Value), txn.Header.Type == wire.OpFailed
+	case *wire.MultiTxn:
+		code, at := b.Failed()
+		return code, at >= 0
+	}
+	return wire.OK, false
+}
+
 // judge prepares the request again, in the state before the transaction.
 func (p *player) judge(txn *wire.Txn, e *Entry) {
 	h := &txn.Header
-	if h.Type == wire.OpFailed && undecided(wire.Code(txn.Body.(*wire.IntRecord).Value)) {
+	if code, ok := refusal(txn); ok && undecided(code) {
 		return
 	}
 	switch e.Op {
@@ -382,6 +394,10 @@ func (p *player) rules(txn *wire.Txn, e *Entry, names []*Entry) {
 				p.fail("S21", h.Zxid, names, "%v writes %s for session %v, which is not open", h.Zxid, b.Path, h.Session)
 			case code == wire.OK && b.Version != st.Version+1 && op != wire.OpReconfig && h.Type != wire.OpMulti:
 				p.fail("S24", h.Zxid, names, "%v sets version %d of %s behind %d", h.Zxid, b.Version, b.Path, st.Version)
+			}
+		case *wire.SetACLTxn:
+			if !open {
+				p.fail("S21", h.Zxid, names, "%v changes the acl of %s for session %v, which is not open", h.Zxid, b.Path, h.Session)
 			}
 		case *wire.PathRecord:
 			if !open && op != wire.OpDeleteContainer {

@@ -169,6 +169,16 @@ func TestARefusedLateWriteIsFine(t *testing.T) {
 	s.do(moved, 3, set("/a", nil, -1))
 	s.w.propose(&znode.Request{Session: 1, Cxid: 2, Op: late.Op, Body: late.Request(), Refuse: wire.ErrSessionMoved})
 	s.accept()
+
+	again := moved.Call(4, Args{Op: wire.OpMulti, Sub: []Args{set("/a", nil, -1)}})
+	moved.Close()
+	s.now += 10
+	last := s.again(1)
+	s.do(last, 5, set("/a", nil, -1))
+	s.w.propose(&znode.Request{Session: 1, Cxid: 4, Op: again.Op, Body: again.Request()})
+	multi := s.w.log[len(s.w.log)-1].Body.(*wire.MultiTxn) // Apache's refuse the first operation
+	multi.Txns[0] = wire.SubTxn{Type: wire.OpFailed, Body: &wire.IntRecord{Value: int32(wire.ErrSessionMoved)}}
+	s.accept()
 }
 
 // TestUpdatesOfASessionKeepTheirOrder sends two at once.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,8 +49,9 @@ func TestARealServerIsAccepted(t *testing.T) {
 }
 
 // TestServersElsewhereAreAccepted does the same with an ensemble that was started
-// for it and is empty, of any kind of servers. Apache's write each transaction to
-// the log before they answer, so there is no need to stop them.
+// for it and is empty, of any kind of servers, until the history has
+// PADDOCK_CHECKER_ENTRIES entries. Servers write each transaction to the log before
+// they answer, so there is no need to stop them.
 func TestServersElsewhereAreAccepted(t *testing.T) {
 	servers, logs := os.Getenv("PADDOCK_CHECKER_SERVERS"), os.Getenv("PADDOCK_CHECKER_LOGS")
 	if servers == "" {
@@ -86,7 +88,15 @@ func play(t *testing.T, servers string, dial func(context.Context, string) (net.
 	})
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
-	for rec.Len() < 3000 && ctx.Err() == nil {
+	enough := 3000
+	if text := os.Getenv("PADDOCK_CHECKER_ENTRIES"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		enough = n
+	}
+	for rec.Len() < enough && ctx.Err() == nil {
 		<-look.C
 	}
 	cancel()
