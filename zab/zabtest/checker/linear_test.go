@@ -111,7 +111,7 @@ func TestNonlinearizableHistoriesAreRejected(t *testing.T) {
 			if err == nil {
 				t.Fatalf("accepted; changed was %v", names[0])
 			}
-			if !names1(err, names) {
+			if !namesOne(err, names) {
 				t.Errorf("%v\ndoes not name any of %v", err, names[0])
 			}
 		})
