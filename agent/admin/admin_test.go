@@ -193,8 +193,8 @@ func TestAPI(t *testing.T) {
 		{"GET", "/v1/other", "", 404, "application/json", "{\"error\":\"GET /v1/other is not part of the API\"}\n"},
 		{"TRACE", "/v1/status", "", 404, "application/json", "…"},
 		{"GET", "/nowhere", "", 404, "text/plain; charset=utf-8", "404 page not found\n"},
-		{"GET", "/commands/srvr", "", 200, "application/json", "{\n  \"command\" : \"server_stats\",\n  \"error\" : \"This ZooKeeper instance is not currently serving requests\"\n}"},
-		{"GET", "/commands/snapshot", "", 503, "application/json", "{\n  \"command\" : \"snapshot\",\n  \"error\" : \"This ZooKeeper instance is not currently serving requests\"\n}"},
+		{"GET", "/commands/srvr", "", 200, "application/json", "{\n  \"command\" : \"srvr\",\n  \"error\" : \"This ZooKeeper instance is not currently serving requests\"\n}"},
+		{"GET", "/commands/snapshot", "", 200, "application/json", "{\n  \"command\" : \"snapshot\",\n  \"error\" : \"This ZooKeeper instance is not currently serving requests\"\n}"},
 	} {
 		rec := ask(h, tc.method, tc.target, tc.body, nil)
 		got := rec.Body.String()

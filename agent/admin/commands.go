@@ -40,6 +40,8 @@ const (
 	// follows from its id), and looks at every session or watch: one at a time, and
 	// for other hosts with an Authorization header only, as a snapshot.
 	reveals
+	// has an answer while the server of an ensemble does not serve.
+	always
 )
 
 var commands = []command{
@@ -54,10 +56,10 @@ var commands = []command{
 		return object{{"datadir_size", data}, {"logdir_size", logs}}, nil
 	}, 0},
 	{[]string{"dump"}, dump, reveals},
-	{[]string{"environment", "env", "envi"}, environment, 0},
+	{[]string{"environment", "env", "envi"}, environment, always},
 	{[]string{"get_trace_mask", "gtmk"}, func(s *server.Server, _ *http.Request) (object, error) {
 		return object{{"tracemask", s.TraceMask()}}, nil
-	}, 0},
+	}, always},
 	{[]string{"hash"}, digests, 0},
 	{[]string{"initial_configuration", "icfg"}, func(s *server.Server, _ *http.Request) (object, error) {
 		return object{{"initial_configuration", withoutSecrets(s.Config().InitialConfig)}}, nil
@@ -66,18 +68,14 @@ var commands = []command{
 		return object{{"read_only", false}}, nil
 	}, 0},
 	{[]string{"last_snapshot", "lsnp"}, lastSnapshot, 0},
-	{[]string{"leader", "lead"}, func(*server.Server, *http.Request) (object, error) {
-		return nil, errors.New("server is not initialized")
-	}, 0},
-	{[]string{"monitor", "mntr"}, monitor, 0},
+	{[]string{"leader", "lead"}, leader, 0},
+	{[]string{"monitor", "mntr"}, monitor, always},
 	{[]string{"observer_connection_stat_reset", "orst"}, func(*server.Server, *http.Request) (object, error) { return nil, nil }, changes},
-	{[]string{"observers", "obsr"}, func(*server.Server, *http.Request) (object, error) {
-		return object{{"synced_observers", 0}, {"observers", []any{}}}, nil
-	}, 0},
+	{[]string{"observers", "obsr"}, observers, 0},
 	{[]string{"restore", "rest"}, nil, changes}, // see refuseRestore
 	{[]string{"ruok"}, func(*server.Server, *http.Request) (object, error) { return nil, nil }, 0},
 	{[]string{"server_stats", "srvr"}, serverStats, 0},
-	{[]string{"set_trace_mask", "stmk"}, setTraceMask, changes},
+	{[]string{"set_trace_mask", "stmk"}, setTraceMask, changes | always},
 	{[]string{"snapshot", "snap"}, nil, changes}, // serves a file: see takeSnapshot
 	{[]string{"stat_reset", "srst"}, func(s *server.Server, _ *http.Request) (object, error) {
 		s.ResetStats()
@@ -91,19 +89,15 @@ var commands = []command{
 		}
 		return append(o, field{"connections", list}, field{"secure_connections", []any{}}), err
 	}, 0},
-	{[]string{"system_properties", "sysp"}, systemProperties, 0},
-	{[]string{"voting_view"}, func(*server.Server, *http.Request) (object, error) {
-		return object{{"current_config", object{}}}, nil
-	}, 0},
+	{[]string{"system_properties", "sysp"}, systemProperties, always},
+	{[]string{"voting_view"}, votingView, 0},
 	{[]string{"watch_summary", "wchs"}, func(s *server.Server, _ *http.Request) (object, error) {
 		w := s.WatchSummary()
 		return object{{"num_connections", w.Connections}, {"num_paths", w.Paths}, {"num_total_watches", w.Watches}}, nil
 	}, 0},
 	{[]string{"watches", "wchc"}, watchesBySession, reveals},
 	{[]string{"watches_by_path", "wchp"}, watchesByPath, reveals},
-	{[]string{"zabstate"}, func(*server.Server, *http.Request) (object, error) {
-		return object{{"voting", false}, {"zabstate", ""}}, nil // all there is, standalone
-	}, 0},
+	{[]string{"zabstate"}, zabState, always},
 }
 
 func findCommand(name string) *command {
@@ -144,7 +138,7 @@ func (a *Server) runCommand(w http.ResponseWriter, r *http.Request) {
 	}
 	fail := func(status int, text string) {
 		shown := c.names[0]
-		if status == http.StatusUnauthorized || status == http.StatusForbidden {
+		if status == http.StatusUnauthorized || status == http.StatusForbidden || text == notServing {
 			shown = name // whichever was asked for, as at Apache
 		}
 		writeJackson(w, status, object{{"command", shown}, {"error", text}})
@@ -159,11 +153,11 @@ func (a *Server) runCommand(w http.ResponseWriter, r *http.Request) {
 		// Apache's status for a restore that is switched off.
 		fail(http.StatusServiceUnavailable, "restore is not supported: stop the server and put the snapshot into its data directory")
 		return
-	case c.names[0] == "snapshot":
-		a.takeSnapshot(w, r, fail)
-		return
-	case zk == nil:
+	case zk == nil || c.flags&always == 0 && !zk.State().Serving:
 		fail(http.StatusOK, notServing)
+		return
+	case c.names[0] == "snapshot":
+		a.takeSnapshot(zk, w, r, fail)
 		return
 	}
 	if c.flags&reveals != 0 {
@@ -226,7 +220,7 @@ func configuration(s *server.Server, _ *http.Request) (object, error) {
 		{"client_port", s.Port()}, {"data_dir", s.DataDir() + "/version-2"}, {"data_log_dir", s.LogDir() + "/version-2"},
 		{"tick_time", c.TickTime.Milliseconds()}, {"max_client_cnxns", max(0, c.MaxClientCnxns)},
 		{"min_session_timeout", c.MinSessionTimeout.Milliseconds()}, {"max_session_timeout", c.MaxSessionTimeout.Milliseconds()},
-		{"server_id", 0}, {"client_port_listen_backlog", -1},
+		{"server_id", shownID(s)}, {"client_port_listen_backlog", -1},
 	}, nil
 }
 
@@ -312,6 +306,12 @@ func lastSnapshot(s *server.Server, _ *http.Request) (object, error) {
 
 func monitor(s *server.Server, _ *http.Request) (object, error) {
 	o := object{{"version", s.Config().Version}, {"server_state", s.State().Mode}}
+	if ms, ok := s.Membership(); ok {
+		o = append(o, field{"peer_state", ms.PeerState()})
+		if ms.Role == zab.Observing {
+			o = append(o, field{"observer_master_id", int64(ms.Leader)})
+		}
+	}
 	for _, m := range s.Metrics() {
 		m.Each(func(name, value string) { o = append(o, field{name, json.Number(value)}) })
 	}
@@ -323,7 +323,7 @@ func serverStats(s *server.Server, _ *http.Request) (object, error) {
 	low, mean, high := c.Latency()
 	data, logs := s.DiskSizes()
 	buffers := object{{"last_buffer_size", -1}, {"min_buffer_size", -1}, {"max_buffer_size", -1}}
-	return object{
+	o := object{
 		{"version", s.Config().Version}, {"read_only", false},
 		{"server_stats", object{
 			{"packets_sent", c.Sent.Load()}, {"packets_received", c.Received.Load()},
@@ -334,8 +334,13 @@ func serverStats(s *server.Server, _ *http.Request) (object, error) {
 			{"num_alive_client_connections", st.Connections}, {"uptime", st.Uptime.Milliseconds()},
 			{"auth_failed_count", c.AuthFailed.Load()}, {"non_mtlsremote_conn_count", 0}, {"non_mtlslocal_conn_count", 0},
 		}},
-		{"client_response", buffers}, {"node_count", st.Znodes},
-	}, nil
+		{"client_response", buffers},
+	}
+	if st.Mode == "leader" {
+		last, low, high := s.ProposalSizes()
+		o = append(o, field{"proposal_stats", object{{"last_buffer_size", last}, {"min_buffer_size", low}, {"max_buffer_size", high}}})
+	}
+	return append(o, field{"node_count", st.Znodes}), nil
 }
 
 // systemProperties shows the settings that came by the environment, which are to
@@ -444,12 +449,7 @@ const snapshotInterval = 300 * time.Millisecond
 
 // takeSnapshot writes a snapshot and, with streaming=true (the default), sends
 // the file. Who asks needs an identity that may do everything with the root.
-func (a *Server) takeSnapshot(w http.ResponseWriter, r *http.Request, fail func(status int, text string)) {
-	zk := a.zooKeeper()
-	if zk == nil {
-		fail(http.StatusServiceUnavailable, notServing)
-		return
-	}
+func (a *Server) takeSnapshot(zk *server.Server, w http.ResponseWriter, r *http.Request, fail func(status int, text string)) {
 	if status, text := authorize(zk, r); status != http.StatusOK {
 		fail(status, text)
 		return

@@ -47,31 +47,10 @@ func apacheClasspath(t *testing.T) string {
 	return strings.TrimSpace(string(b))
 }
 
-func freePorts(t *testing.T, n int) []int {
+// launchApache starts a server with a configuration. It ends with the test; done
+// is closed when it has ended.
+func launchApache(t *testing.T, classpath, dir, cfg string) (logFile string, done chan struct{}) {
 	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
-
-// startApache starts Apache's server with an AdminServer. With prometheus it also
-// returns the address of its metrics.
-func startApache(t *testing.T, classpath string, prometheus bool) (p peer, metrics string) {
-	t.Helper()
-	dir, ports := t.TempDir(), freePorts(t, 3)
-	cfg := fmt.Sprintf("tickTime=2000\ndataDir=%s\nclientPort=%d\nclientPortAddress=127.0.0.1\n4lw.commands.whitelist=*\n"+
-		"admin.serverPort=%d\nadmin.serverAddress=127.0.0.1\nextendedTypesEnabled=true\n", filepath.Join(dir, "data"), ports[0], ports[1])
-	if prometheus {
-		cfg += fmt.Sprintf("metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider\n"+
-			"metricsProvider.httpHost=127.0.0.1\nmetricsProvider.httpPort=%d\n", ports[2])
-	}
 	for name, text := range map[string]string{"zoo.cfg": cfg, "logback.xml": "<configuration/>"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -90,9 +69,24 @@ func startApache(t *testing.T, classpath string, prometheus bool) (p peer, metri
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
+	done = make(chan struct{})
 	go func() { cmd.Wait(); close(done) }()
 	t.Cleanup(func() { cmd.Process.Kill(); <-done })
+	return log.Name(), done
+}
+
+// startApache starts Apache's server with an AdminServer. With prometheus it also
+// returns the address of its metrics.
+func startApache(t *testing.T, classpath string, prometheus bool) (p peer, metrics string) {
+	t.Helper()
+	dir, ports := t.TempDir(), freePorts(t, 3)
+	cfg := fmt.Sprintf("tickTime=2000\ndataDir=%s\nclientPort=%d\nclientPortAddress=127.0.0.1\n4lw.commands.whitelist=*\n"+
+		"admin.serverPort=%d\nadmin.serverAddress=127.0.0.1\nextendedTypesEnabled=true\n", filepath.Join(dir, "data"), ports[0], ports[1])
+	if prometheus {
+		cfg += fmt.Sprintf("metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider\n"+
+			"metricsProvider.httpHost=127.0.0.1\nmetricsProvider.httpPort=%d\n", ports[2])
+	}
+	log, done := launchApache(t, classpath, dir, cfg)
 
 	at := func(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 	p = peer{at(ports[0]), at(ports[1])}
@@ -106,7 +100,7 @@ func startApache(t *testing.T, classpath string, prometheus bool) (p peer, metri
 			default:
 			}
 			if ended || time.Now().After(deadline) {
-				b, _ := os.ReadFile(log.Name())
+				b, _ := os.ReadFile(log)
 				t.Fatalf("Apache's server has no %s, ended: %v\n%s", what, ended, b)
 			}
 		}
@@ -165,4 +159,42 @@ func formsText(forms map[string]string) string {
 		fmt.Fprintf(&b, "%s %s\n", name, forms[name])
 	}
 	return b.String()
+}
+
+// TestApacheMembersAnswerSo checks the golden files of an ensemble.
+func TestApacheMembersAnswerSo(t *testing.T) {
+	classpath, list := apacheClasspath(t), quorumList(t)
+	answers, forms := askQuorum(t, func(ids ...int) map[int]peer {
+		peers := map[int]peer{}
+		for _, id := range ids {
+			dir, ports := t.TempDir(), freePorts(t, 2)
+			data := filepath.Join(dir, "data")
+			if err := os.Mkdir(data, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(data, "myid"), fmt.Append(nil, id), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			cfg := fmt.Sprintf("tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=%s\nclientPort=%d\nclientPortAddress=127.0.0.1\n"+
+				"4lw.commands.whitelist=*\nadmin.serverPort=%d\nadmin.serverAddress=127.0.0.1\n%s\n", data, ports[0], ports[1],
+				strings.Join(list.Lines(), "\n"))
+			if id == 4 {
+				cfg += "peerType=observer\n"
+			}
+			launchApache(t, classpath, dir, cfg)
+			p := peer{fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])}
+			waitFor(t, "the ports of Apache's server", func() bool {
+				text, err := p.ask("ruok")
+				c, herr := net.Dial("tcp", p.http)
+				if herr == nil {
+					c.Close()
+				}
+				return err == nil && text == "imok" && herr == nil
+			})
+			peers[id] = p
+		}
+		return peers
+	})
+	golden(t, "apache/quorum.txt", answers)
+	golden(t, "apache/quorum-mntr.txt", forms)
 }

@@ -33,7 +33,7 @@ func (a *Server) page(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 	data := pageData{
-		Status: src.Status(), Services: src.Services(), Registrations: src.Registrations(), Config: src.ConfigStatus(),
+		Status: a.status(), Services: src.Services(), Registrations: src.Registrations(), Config: src.ConfigStatus(),
 		CommandURL: a.cfg.CommandURL,
 	}
 	data.MoreServices, data.MoreRegistrations = cut(&data.Services.Services), cut(&data.Registrations.Registrations)
@@ -58,7 +58,11 @@ code{font-size:.92em} .bad{color:#b00020} .good{color:#0a6b2d} .dim{color:#666}
 <p class="dim">paddock {{.Status.Version}}, pid {{.Status.PID}}, since {{.Status.StartedAt.Format "2006-01-02 15:04:05"}}</p>
 {{with .Status.Zab}}<h2>ZooKeeper</h2>
 <table><tr><th>mode<th>address<th>zxid<th>znodes<th>ephemerals<th>watches<th>connections<th>sessions</tr>
-<tr><td>{{.State}}<td><code>{{.ClientAddr}}</code><td><code>{{.Zxid}}</code><td>{{.Znodes}}<td>{{.Ephemerals}}<td>{{.Watches}}<td>{{.Connections}}<td>{{.Sessions}}</tr></table>{{end}}
+<tr><td>{{.State}}<td><code>{{.ClientAddr}}</code><td><code>{{.Zxid}}</code><td>{{.Znodes}}<td>{{.Ephemerals}}<td>{{.Watches}}<td>{{.Connections}}<td>{{.Sessions}}</tr></table>{{with .Ensemble}}
+{{range .Why}}<p class="bad">{{.}}</p>{{end}}{{range .Problems}}<p class="bad">{{.}}</p>{{end}}
+<table><tr><th>server<th>role<th>is<th>address<th>clients<th>holds<th>remark</tr>
+{{range .Members}}<tr><td>{{.ID}}<td>{{.Role}}<td>{{.State}}<td><code>{{.Address}}</code><td><code>{{.Client}}</code><td><code>{{.Acked}}</code><td>{{if .Self}}this server{{end}}{{.Doing}} <span class="bad">{{.Error}}</span></tr>
+{{end}}</table>{{end}}{{end}}
 <h2>Services{{if not .Services.Live}} <span class="bad">as of {{.Services.AsOf.Format "15:04:05"}}, not connected</span>{{end}}</h2>
 <table><tr><th>name<th>instances<th>protocols<th>groups<th>versions</tr>
 {{range .Services.Services}}<tr><td><code>{{.Name}}</code><td>{{.Instances}}<td>{{range .Protocols}}{{.}} {{end}}<td>{{range .Groups}}{{.}} {{end}}<td>{{range .Versions}}{{.}} {{end}}</tr>

@@ -163,7 +163,7 @@ func (a *Server) Handler() http.Handler {
 		io.WriteString(w, "ok\n")
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
-		st := src.Status()
+		st := a.status()
 		if st.Session != nil && !remoteIP(r).IsLoopback() {
 			s := *st.Session
 			s.ID = "" // whoever knows it can take the session over

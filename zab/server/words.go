@@ -65,6 +65,9 @@ func (s *Server) runWord(w *word, args []byte, addr netip.Addr) []byte {
 		fmt.Fprintf(&b, "%s is not executed because it is not in the whitelist.\n", w.name)
 	case s.member != nil && !s.State().Serving && !slices.Contains(wordsAlways, w.name):
 		b.WriteString(notServing)
+		if w.name == "hash" { // has no line feed there, alone of all
+			b.Truncate(b.Len() - 1)
+		}
 	default:
 		w.run(s, &b, args)
 	}
