@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -81,10 +79,11 @@ func (e *testEnsemble) start(ids ...zab.ServerID) {
 	for _, id := range ids {
 		cfg := Config{
 			ID: id, Ensemble: e.list, Listen: "127.0.0.1:0", MaxClientCnxns: -1,
-			TickTime: 200 * time.Millisecond, MinSessionTimeout: 100 * time.Millisecond, MaxSessionTimeout: 30 * time.Second,
-			Znode:   znode.Config{Digest: true, ExtendedTypes: true},
-			Storage: storage.Config{DataDir: filepath.Join(e.dir, fmt.Sprint(id)), NoForceSync: true},
-			Logger:  testLogger(e.t, id),
+			TickTime: 200 * time.Millisecond, MinSessionTimeout: 400 * time.Millisecond, MaxSessionTimeout: 30 * time.Second,
+			ElectionGrace: 10 * time.Second,
+			Znode:         znode.Config{Digest: true, ExtendedTypes: true},
+			Storage:       storage.Config{DataDir: filepath.Join(e.dir, fmt.Sprint(id)), NoForceSync: true},
+			Logger:        testLogger(e.t, id),
 		}
 		if e.change != nil {
 			e.change(&cfg)
@@ -168,9 +167,10 @@ func (e *testEnsemble) follower() *testMember {
 // same waits until all running servers have the same tree.
 func (e *testEnsemble) same() {
 	e.t.Helper()
-	want := e.leader().State()
+	leader := e.leader() // which may be behind the others: its own disk counts too
 	for id, m := range e.servers {
-		eventually(e.t, fmt.Sprintf("the leader's tree at server %d", id), func() bool { return m.State().LastZxid == want.LastZxid })
+		eventually(e.t, fmt.Sprintf("the leader's tree at server %d", id), func() bool { return m.State().LastZxid == leader.State().LastZxid })
+		want := leader.State()
 		if got := m.State(); got.Digest != want.Digest || got.Znodes != want.Znodes {
 			e.t.Errorf("server %d: digest %x, %d znodes; the leader has %x, %d", id, got.Digest, got.Znodes, want.Digest, want.Znodes)
 		}
@@ -214,5 +214,100 @@ func TestThreeServersElectForwardAndBroadcast(t *testing.T) {
 	}
 }
 
-var _ = errors.Is
-var _ = io.EOF
+// fill writes n znodes below a new one.
+func fill(t *testing.T, c *client.Client, path string, n int) {
+	t.Helper()
+	mustCreate(t, c, path, "")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			if _, _, err := c.Create(ctx, fmt.Sprintf("%s/%04d", path, i), []byte("data"), nil, wire.Persistent); err != nil {
+				t.Errorf("create %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestALearnerThatWasAwayGetsWhatItLacks(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*Config)
+	}{
+		{"from memory", nil},
+		{"from the log", func(c *Config) { c.HistoryCount = 5 }},
+		{"as a snapshot", func(c *Config) {
+			c.HistoryCount, c.SnapRetain, c.Storage.SnapCount = 5, 3, 20
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			e := newEnsemble(t, 3, 1, tc.change)
+			e.start(1, 2, 3, 4)
+			leader := e.leader()
+			follower := e.follower()
+			c := connect(t, leader.Server, nil)
+			mustCreate(t, c, "/before", "x")
+			e.same()
+			follower.stop()
+			e.servers[4].stop()
+			for i := range 4 {
+				fill(t, c, fmt.Sprintf("/n%d", i), 40)
+			}
+			e.start(follower.cfg.ID, 4)
+			e.same()
+			mustCreate(t, connect(t, e.servers[4].Server, nil), "/after", "x")
+			e.same()
+		})
+	}
+}
+
+func TestAServerWithAnEmptyDiskJoins(t *testing.T) {
+	e := newEnsemble(t, 3, 0, func(c *Config) { c.HistoryCount, c.Storage.SnapCount = 5, 30 })
+	e.start(1, 2)
+	c := connect(t, e.leader().Server, nil)
+	fill(t, c, "/n", 200)
+	e.start(3)
+	e.same()
+	e.leader().stop()
+	e.same()
+}
+
+// TestADeposedLeaderForgetsItsTail lets a leader log what nobody acknowledges.
+func TestADeposedLeaderForgetsItsTail(t *testing.T) {
+	e := newEnsemble(t, 3, 0, nil)
+	e.start(1, 2, 3)
+	leader := e.leader()
+	mustCreate(t, connect(t, leader.Server, nil), "/a", "x")
+	e.same()
+	id := leader.cfg.ID
+	var others []zab.ServerID
+	for other, m := range e.servers {
+		if other != id {
+			others = append(others, other)
+			m.stop()
+		}
+	}
+	// No longer than a tick: then it notices that it is alone.
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	c := connect(t, leader.Server, nil)
+	for i := range 3 {
+		go c.Create(ctx, fmt.Sprintf("/lost%d", i), nil, nil, wire.Persistent)
+	}
+	<-ctx.Done()
+	cancel()
+	leader.stop()
+	if z := leader.node.LastZxid(); z <= zab.NewZxid(1, 2) {
+		t.Fatalf("the leader has logged nothing behind %v", z)
+	}
+	e.start(others...)
+	fill(t, connect(t, e.leader().Server, nil), "/kept", 3)
+	e.start(id)
+	e.same()
+	for id, m := range e.servers {
+		if exists(m, "/lost0") {
+			t.Errorf("server %d shows what was never committed", id)
+		}
+	}
+}

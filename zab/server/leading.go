@@ -166,30 +166,43 @@ func (m *member) revalidate(l *link, r *request) {
 // after sends an answer in its turn.
 func (m *member) after(l *link, b linkBarrier) {
 	l.barriers = append(l.barriers, b)
-	m.release(l, 0)
+	m.release(l)
 }
 
-// release sends the answers that wait for nothing more. next is the transaction
-// whose commit is about to be sent: its quorum has confirmed everything before it,
-// and a learner of Apache must have the answer before the commit of what it has
-// asked for later.
-func (m *member) release(l *link, next zab.Zxid) {
+// release sends the answers that wait for nothing more.
+func (m *member) release(l *link) {
 	for len(l.barriers) > 0 {
 		b := &l.barriers[0]
-		if b.zxid >= next && (b.zxid > m.leading.committed && b.zxid > m.s.tree.LastZxid() || b.token > m.s.confirmed) {
+		if b.zxid > m.leading.committed && b.zxid > m.s.tree.LastZxid() || b.token > m.s.confirmed {
 			return
 		}
-		l.Send(b.reply)
-		l.barriers[0] = linkBarrier{}
-		if l.barriers = l.barriers[1:]; len(l.barriers) == 0 {
-			l.barriers = nil
-		}
+		l.answer()
 	}
 }
 
+// releaseBefore sends the answers that belong before the commit of a transaction,
+// which is about to be sent: its quorum has confirmed everything before it, and a
+// learner of Apache must have the answer before the commit of what it has asked
+// for later.
+func (l *link) releaseBefore(next zab.Zxid) {
+	for len(l.barriers) > 0 && l.barriers[0].zxid < next {
+		l.answer()
+	}
+}
+
+// answer sends the first answer.
+func (l *link) answer() {
+	l.Send(l.barriers[0].reply)
+	l.barriers[0] = linkBarrier{}
+	if l.barriers = l.barriers[1:]; len(l.barriers) == 0 {
+		l.barriers = nil
+	}
+}
+
+// releaseAll looks at all learners, when the commits of a step have been sent.
 func (m *member) releaseAll() {
 	for _, l := range m.links {
-		m.release(l, 0)
+		m.release(l)
 	}
 }
 

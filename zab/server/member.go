@@ -147,6 +147,9 @@ func (m *member) open(me zab.Member) {
 		PeerUp: func(id zab.ServerID) {
 			m.post(event{do: func() error { s.node.PeerUp(id); return nil }})
 		},
+		PeerDown: func(id zab.ServerID) {
+			m.post(event{do: func() error { s.node.PeerDown(id); return nil }})
+		},
 		Net: cfg.PeerNet, Logger: s.log,
 	})
 	m.quorum = transport.NewQuorum(transport.QuorumConfig{
@@ -307,7 +310,7 @@ func (m *member) send(rd *zab.Ready) {
 				msg.Data = m.touches()
 			}
 		case zab.MsgCommit, zab.MsgInform, zab.MsgCommitAndActivate, zab.MsgInformAndActivate:
-			m.release(l, msg.Zxid)
+			l.releaseBefore(msg.Zxid)
 			m.leading.committed = max(m.leading.committed, msg.Zxid)
 		}
 		l.SendMessage(msg)
