@@ -156,6 +156,14 @@ func fakeAPI() http.Handler {
 		DNS:      &api.DNSStatus{Listen: "127.0.0.1:8600", Domain: "paddock.", Queries: 4}, ConfigSync: &api.ConfigSyncStatus{Targets: 1, Failing: 1},
 	})
 	get("/notready/v1/status", api.Status{Name: "host-1", NotReady: []string{"no quorum"}})
+	get("/leads/v1/status", api.Status{Name: "host-3", Ready: true, Version: "v1", Zab: &api.ZabStatus{Role: "voter", State: "leader", ID: 3, LeaderID: 3,
+		ClientAddr: "10.0.0.3:2181", Zxid: "0x500000007", Epoch: 5, Ensemble: &api.EnsembleStatus{Serving: true, Changing: true,
+			Members: []api.MemberStatus{{ID: 2, Role: "participant"}, {ID: 3, Role: "participant"}, {ID: 4, Role: "observer"}}}}})
+	get("/looks/v1/status", api.Status{Name: "host-1", NotReady: []string{"the ZooKeeper server does not serve"}, Version: "v1",
+		Zab: &api.ZabStatus{Role: "voter", State: "looking", ID: 1, ClientAddr: "10.0.0.1:2181", Zxid: "0x0", Ensemble: &api.EnsembleStatus{
+			Members:  []api.MemberStatus{{ID: 1, Role: "participant"}, {ID: 3, Role: "participant"}},
+			Why:      []string{"looking for a leader, since 12 s: waits for a quorum that agrees on a leader", "1 of 2 voters are here, which is no quorum"},
+			Problems: []string{"server 3 (10.0.0.3:3888) cannot be reached: connection refused, since 12 s"}}}})
 	get("/v1/services", api.ServiceList{AsOf: at, Services: []api.ServiceSummary{
 		{Name: "org.apache.demo.Greeter", Instances: 2, Protocols: []string{"dubbo", "tri"}, Versions: []string{"1.0.0"}}}})
 	mux.HandleFunc("GET /v1/services/{name}", func(w http.ResponseWriter, r *http.Request) {

@@ -72,8 +72,11 @@ func printStatus(out io.Writer, st api.Status) {
 	up := (time.Duration(st.UptimeMs) * time.Millisecond).Round(time.Second)
 	fmt.Fprintf(w, "agent\t%s, %s, up %v, pid %d, %s\n", st.Name, ready, up, st.PID, st.Version)
 	if z := st.Zab; z != nil {
-		fmt.Fprintf(w, "zookeeper\t%s, %s %d at %s, zxid %s, %s, %s, %s\n", z.State, z.Role, z.ID, z.ClientAddr, z.Zxid,
+		fmt.Fprintf(w, "zookeeper\t%s, %s %d at %s, zxid %s, %s, %s, %s\n", mode(z), z.Role, z.ID, z.ClientAddr, z.Zxid,
 			count(z.Znodes, "znode"), count(z.Sessions, "session"), count(z.Connections, "connection"))
+		if e := z.Ensemble; e != nil {
+			printEnsemble(w, e)
+		}
 	}
 	if s := st.Session; s != nil {
 		resumed := ""
@@ -97,6 +100,45 @@ func printStatus(out io.Writer, st api.Status) {
 	}
 	if a := st.Admin; a != nil {
 		fmt.Fprintf(w, "http\t%s\n", a.Listen)
+	}
+}
+
+// mode is what the server is in the ensemble.
+func mode(z *api.ZabStatus) string {
+	switch e := z.Ensemble; {
+	case e == nil:
+		return z.State
+	case !e.Serving:
+		return "does not serve"
+	case z.State == "leader":
+		return fmt.Sprintf("leader of epoch %d", z.Epoch)
+	}
+	return fmt.Sprintf("%s of server %d in epoch %d", z.State, z.LeaderID, z.Epoch)
+}
+
+// printEnsemble prints the list of servers in a line, and one for everything that
+// somebody should know.
+func printEnsemble(w io.Writer, e *api.EnsembleStatus) {
+	var voters, observers int64
+	for _, m := range e.Members {
+		if m.Role == "observer" {
+			observers++
+		} else {
+			voters++
+		}
+	}
+	text := count(voters, "voter")
+	if observers > 0 {
+		text += ", " + count(observers, "observer")
+	}
+	if e.Changing {
+		text += ", the list is being changed"
+	}
+	fmt.Fprintf(w, "ensemble\t%s\n", text)
+	for _, list := range [][]string{e.Why, e.Problems} {
+		for _, line := range list {
+			fmt.Fprintf(w, "\t%s\n", line)
+		}
 	}
 }
 
