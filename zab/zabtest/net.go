@@ -106,7 +106,6 @@ type packet struct {
 	fwd  *request // forwarded, or a sync
 	sess zab.SessionID
 	ok   bool
-	zxid zab.Zxid
 	bell func() // runs at the sender when the packet has left it
 }
 
@@ -131,13 +130,12 @@ type link struct {
 }
 
 type linkEnd struct {
-	srv     *server
-	boot    int
-	open    bool // as far as this end knows
-	in      fifo[packet]
-	last    usec // arrival of the last packet
-	armed   bool
-	streams int // streams that are being written by this end
+	srv   *server
+	boot  int
+	open  bool // as far as this end knows
+	in    fifo[packet]
+	last  usec // arrival of the last packet
+	armed bool
 }
 
 func (e *linkEnd) host() int { return e.srv.idx }

@@ -13,14 +13,11 @@ const (
 // String prints the moment as seconds.
 func (u usec) String() string { return fmt.Sprintf("%d.%06d", u/second, u%second) }
 
-// An event is something that happens at one moment: to a server's process, or to
-// the world if srv is nil.
+// An event is something that happens at one moment.
 type event struct {
-	at   usec
-	seq  uint64 // of two events at one moment the one that was planned first comes first
-	srv  *server
-	boot int // the process that it is for
-	do   func()
+	at  usec
+	seq uint64 // of two events at one moment the one that was planned first comes first
+	do  func()
 }
 
 func (e *event) before(f *event) bool { return e.at < f.at || e.at == f.at && e.seq < f.seq }

@@ -64,7 +64,6 @@ type request struct {
 	xid     int32
 	op      wire.Op
 	body    wire.Record
-	watch   bool
 	origin  zab.ServerID // the server that the client is connected to
 	done    bool
 }

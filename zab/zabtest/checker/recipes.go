@@ -331,7 +331,6 @@ func (w *changer) Done(*Args, *Result) {}
 // A Follower mirrors the children of a znode. Its mirror never goes back, and when
 // nothing has changed for a while it is what the tree holds.
 type Follower struct {
-	base
 	dir    string
 	Mirror map[string]Mirrored // by path
 	Fault  string              // says how the mirror went back; "" if it never did

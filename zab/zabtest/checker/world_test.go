@@ -54,7 +54,6 @@ type worldClient struct {
 
 	call   *Entry
 	commit int // place in the log behind the own transaction, or that a sync waits for; 0: not there yet
-	result Result
 }
 
 const epoch = 1 << 32
