@@ -39,6 +39,16 @@ func (a *Agent) Members() api.MemberList {
 	return l
 }
 
+// takenOff reports that the list of servers does not have this one any more.
+func (a *Agent) takenOff(id zab.ServerID) bool {
+	list := a.list.Load()
+	if list == nil {
+		return false
+	}
+	_, on := list.Member(id)
+	return !on
+}
+
 // word is the name of a role or state, "" for none.
 func word[T interface {
 	~uint8

@@ -27,6 +27,8 @@ func (a *Agent) NotReady() []string {
 	switch zk := a.zookeeper.Load(); {
 	case zk == nil && a.cfg.Zab.Role != config.RoleClient:
 		why = append(why, a.waiting())
+	case zk != nil && a.takenOff(zk.Config().ID):
+		why = append(why, "the ZooKeeper server has been taken off the list of servers")
 	case zk != nil && !zk.State().Serving:
 		why = append(why, "the ZooKeeper server does not serve")
 	}
