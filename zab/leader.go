@@ -202,8 +202,12 @@ func (l *leader) learnerInfo(k *link, m *Message) error {
 		return fmt.Errorf("a learner says that it is server %d", m.From)
 	case accepted > maxEpoch:
 		return fmt.Errorf("epoch %d cannot be", accepted)
-	case m.Version > n.ensemble.Version:
-		return fmt.Errorf("its list of servers has version %x, ours %x", m.Version, n.ensemble.Version)
+	case m.Version > n.lastSeen.Version:
+		err := fmt.Errorf("its list of servers has version %x, ours %x", m.Version, n.lastSeen.Version)
+		if n.cfg.ReconfigEnabled && l.stage < serving {
+			n.look(err) // to learn of it by the notifications of those that have it
+		}
+		return err
 	}
 	for _, old := range slices.Clone(l.links) {
 		if old != k && old.peer == k.peer {

@@ -36,9 +36,8 @@ type learner struct {
 	behind []Proposal // what came behind it
 	agreed int        // so many of behind are committed
 
-	newLeaderAt Zxid      // the log's end when NEWLEADER came
-	list        *Ensemble // in NEWLEADER, or nil
-	acked       Zxid      // proposals up to here are acknowledged, or need not be
+	newLeaderAt Zxid // the log's end when NEWLEADER came
+	acked       Zxid // proposals up to here are acknowledged, or need not be
 }
 
 // learnerState is what comes next.
@@ -220,7 +219,6 @@ func (f *learner) stored(t MessageType) {
 		f.unblock()
 	case MsgInstalled:
 		f.snap = false
-		f.seen()
 		f.acked = n.log.last
 		for _, p := range f.behind[f.agreed:] {
 			n.append(p)
@@ -376,38 +374,30 @@ func (f *learner) newLeader(m *Message) error {
 	if m.Zxid != NewZxid(n.epoch, 0) {
 		return fmt.Errorf("NEWLEADER of %v in epoch %d: %w", m.Zxid, n.epoch, ErrUnexpected)
 	}
+	var list *Ensemble
 	if len(m.Data) > 1 {
-		e, err := ParseEnsemble(string(m.Data))
-		switch {
-		case err != nil:
+		var err error
+		if list, err = ParseEnsemble(string(m.Data)); err != nil {
 			return fmt.Errorf("list of servers in NEWLEADER: %w", err)
-		case f.above && e.IsVoter(n.cfg.ID):
+		}
+		if f.above && list.IsVoter(n.cfg.ID) {
 			return fmt.Errorf("a voter by the leader's list, and epoch %d was promised", n.hard.Accepted)
-		case n.cfg.ReconfigEnabled:
-			f.list = e
-			f.seen()
 		}
 	}
 	f.state = adopting
 	if f.snap {
 		f.blocked = true
-		in := &Installation{Link: f.link, Committed: f.behind[:f.agreed], Zxid: f.snapAt, Epoch: n.epoch}
+		in := &Installation{Link: f.link, Committed: f.behind[:f.agreed], Zxid: f.snapAt, Epoch: n.epoch, Ensemble: list}
 		if f.agreed > 0 {
 			in.Zxid = f.behind[f.agreed-1].Zxid
 		}
 		n.out.Install, n.disk.install = in, in
 		return nil
 	}
+	n.seen(list)
 	f.newLeaderAt, f.acked = n.log.last, n.log.committed
 	f.adopt()
 	return nil
-}
-
-// seen takes the list of servers that came with NEWLEADER for the newest.
-func (f *learner) seen() {
-	if n := f.n; f.list != nil && f.list.Version > n.lastSeen.Version {
-		n.lastSeen = f.list
-	}
 }
 
 // adopt acknowledges NEWLEADER, once the history is on the disk and behind it the

@@ -172,6 +172,9 @@ type Installation struct {
 	Committed []Proposal
 	Zxid      Zxid // of the result
 	Epoch     Epoch
+
+	// Ensemble is the list of servers that came with NEWLEADER, for the node.
+	Ensemble *Ensemble
 }
 
 // A Closing ends a link; Reason is nil if nobody is to blame.

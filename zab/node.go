@@ -141,6 +141,8 @@ type Node struct {
 	election *election // nil in a standalone server
 	electing bool      // it has begun
 	held     []Notification
+	failures int    // roles in a row that ended before Broadcast
+	pauseEnd Millis // no election before
 
 	out Ready
 }
@@ -267,8 +269,8 @@ func (n *Node) Tick(now Millis) {
 	}
 	if !n.begun {
 		n.begun, n.now = true, now
-		n.elect()
 	}
+	n.elect()
 	n.election.tick(n.now)
 	n.decide()
 	switch {
@@ -290,6 +292,8 @@ func (n *Node) Deadline() Millis {
 	}
 	if n.electing || n.role != Looking {
 		d = min(d, n.election.deadline())
+	} else if n.pauseEnd > n.now {
+		d = min(d, n.pauseEnd)
 	}
 	if n.role == Leading {
 		d = min(d, n.lead.deadline())
@@ -390,9 +394,7 @@ func (n *Node) append(p Proposal) {
 		panic("zab: " + err.Error())
 	}
 	n.out.Append = append(n.out.Append, p)
-	if n.cfg.ReconfigEnabled && p.Ensemble != nil && p.Ensemble.Version > n.lastSeen.Version {
-		n.lastSeen = p.Ensemble
-	}
+	n.seen(p.Ensemble)
 }
 
 // appended takes the report that the log is durable up to z.
@@ -464,6 +466,7 @@ func (n *Node) installed(in *Installation) {
 	n.hard.Current, n.entered = in.Epoch, in.Epoch
 	n.lost = false
 	n.lastSeen = n.ensemble // the proposal may not be in this history
+	n.seen(in.Ensemble)
 	for i := range in.Committed {
 		n.activate(in.Committed[i].Ensemble)
 	}
@@ -497,6 +500,13 @@ func (n *Node) activate(e *Ensemble) {
 func (n *Node) takeRole() {
 	if m, ok := n.ensemble.Member(n.cfg.ID); ok {
 		n.observer = m.Observer
+	}
+}
+
+// seen takes a list of servers, nil if there was none, for the newest.
+func (n *Node) seen(e *Ensemble) {
+	if e != nil && n.cfg.ReconfigEnabled && e.Version > n.lastSeen.Version {
+		n.lastSeen = e
 	}
 }
 
@@ -537,15 +547,33 @@ func (n *Node) look(reason error) {
 	case n.learn != nil && n.learn.link != 0:
 		n.close(n.learn.link, n.leader, reason)
 	}
+	if n.failures++; n.phase == Broadcast {
+		n.failures = 0
+	}
+	n.pauseEnd = n.now + n.pause()
 	n.role, n.phase, n.leader, n.epoch, n.reason = Looking, Election, NoServer, 0, reason
 	n.lead, n.learn, n.electing = nil, nil, false
 	n.out.Dial = NoServer
 	n.elect()
 }
 
+// pause is how long this server waits before the next election: at first not at
+// all, then longer and longer, so that servers which cannot come together for a
+// reason that stays do not keep each other and the network busy.
+func (n *Node) pause() Millis {
+	if n.failures < 2 {
+		return 0
+	}
+	p := min(n.cfg.TickTime, n.cfg.TickTime/64<<min(n.failures, 8))
+	if n.cfg.Rand != nil && p > 1 {
+		p = p/2 + Millis(n.cfg.Rand(int64(p)/2))
+	}
+	return p
+}
+
 // elect begins an election if nothing is in its way.
 func (n *Node) elect() {
-	if !n.begun || n.electing || n.role != Looking || !n.idle() {
+	if !n.begun || n.electing || n.role != Looking || !n.idle() || n.now < n.pauseEnd {
 		return
 	}
 	n.electing = true

@@ -53,6 +53,8 @@ func (n *Node) Status() Status {
 		s.Waiting = n.lead.stage.String()
 	case n.learn != nil:
 		s.Waiting = n.learn.state.String()
+	case !n.electing && n.idle():
+		s.Waiting = "a moment before the next election"
 	case !n.electing:
 		s.Waiting = "the disk to finish the work of the last role"
 	case n.lost:
