@@ -31,6 +31,7 @@ type member struct {
 
 	shown    role          // what the node said last
 	since    int64         // nanos: when that began
+	openedAt string        // addresses of the ports
 	ensemble *zab.Ensemble // in force
 	lastSeen *zab.Ensemble // proposed last, or the same
 	lists    atomic.Pointer[lists]
@@ -88,8 +89,12 @@ func (s *Server) join() error {
 	s.member = m
 	s.held.Store(true)
 	s.impatient = true
+	inForce, lastSeen := cfg.Ensemble, s.loggedEnsemble()
+	if !cfg.ReconfigEnabled || lastSeen == nil || lastSeen.Version <= inForce.Version {
+		lastSeen = inForce
+	}
 	s.node, err = zab.NewNode(zab.Config{
-		ID: cfg.ID, Ensemble: cfg.Ensemble, Hard: zab.HardState{Accepted: accepted, Current: current},
+		ID: cfg.ID, Ensemble: inForce, LastSeen: lastSeen, Hard: zab.HardState{Accepted: accepted, Current: current},
 		LastZxid: s.tree.LastZxid(), Lost: s.store.Recovery().Lost,
 		TickTime: zab.Millis(cfg.TickTime.Milliseconds()), InitLimit: cfg.InitLimit, SyncLimit: cfg.SyncLimit,
 		ReconfigEnabled: cfg.ReconfigEnabled, HistoryCount: cfg.HistoryCount, HistoryBytes: cfg.HistoryBytes, Rand: rand.Int64N,
@@ -98,7 +103,8 @@ func (s *Server) join() error {
 		return err
 	}
 	m.open(me)
-	m.configure(cfg.Ensemble, cfg.Ensemble)
+	m.openedAt = addresses(cfg.Ensemble, cfg.ID)
+	m.configure(inForce, lastSeen)
 	return nil
 }
 

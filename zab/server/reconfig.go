@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/wire"
@@ -26,6 +27,21 @@ func (m *member) configure(inForce, lastSeen *zab.Ensemble) {
 	}
 }
 
+// loggedEnsemble returns the list of servers in the recovered tree, nil if there
+// is none. It may be one that was proposed and never committed.
+func (s *Server) loggedEnsemble() *zab.Ensemble {
+	data, _, code := s.tree.Get(configPath, superuser)
+	if code != wire.OK || len(data) == 0 {
+		return nil
+	}
+	e, err := zab.ParseEnsemble(string(data))
+	if err != nil {
+		s.log.Warn("list of servers in the tree cannot be read", "path", configPath, "err", err)
+		return nil
+	}
+	return e
+}
+
 // superuser may read everything.
 var superuser = []wire.ID{{Scheme: "super"}}
 
@@ -36,6 +52,9 @@ func (m *member) reconfigured(inForce, lastSeen *zab.Ensemble) error {
 	m.configure(inForce, lastSeen)
 	if !changed {
 		return nil
+	}
+	if before, now := m.openedAt, addresses(inForce, s.cfg.ID); now != "" && now != before {
+		m.log.Warn("the addresses of this server have changed: its ports follow when it is started again", "before", before, "now", now)
 	}
 	m.log.Info("list of servers in force", "version", fmt.Sprintf("%x", inForce.Version), "voters", inForce.Voters())
 	if s.cfg.OnEnsemble == nil {
@@ -91,7 +110,9 @@ func (m *member) nextEnsemble(r *wire.ReconfigRequest) (*zab.Ensemble, wire.Code
 	case r.ConfigID != -1 && r.ConfigID != m.ensemble.Version:
 		return nil, wire.ErrBadVersion
 	}
-	next, err := m.ensemble.Apply(r.Joining, r.Leaving, r.NewMembers, !s.cfg.StandaloneDisabled)
+	// Copies: the list stays when the memory of the request is used again.
+	joining, leaving, members := strings.Clone(r.Joining), strings.Clone(r.Leaving), strings.Clone(r.NewMembers)
+	next, err := m.ensemble.Apply(joining, leaving, members, !s.cfg.StandaloneDisabled)
 	switch {
 	case errors.Is(err, zab.ErrNotNumber):
 		return nil, wire.ErrMarshalling
@@ -110,4 +131,13 @@ func (m *member) nextEnsemble(r *wire.ReconfigRequest) (*zab.Ensemble, wire.Code
 func (s *Server) configReply() wire.Record {
 	data, stat, _ := s.tree.Get(configPath, superuser)
 	return &wire.GetDataResponse{Data: data, Stat: stat}
+}
+
+// addresses returns where a list says that a server is, "" if it does not have it.
+func addresses(e *zab.Ensemble, id zab.ServerID) string {
+	me, ok := e.Member(id)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprint(me.Addrs, me.ClientAddr)
 }

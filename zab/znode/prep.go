@@ -18,7 +18,8 @@ import (
 //	setACL                                        *wire.SetACLRequest
 //	multi                                         *wire.MultiRequest
 //	createSession                                 *wire.IntRecord (timeout in ms)
-//	closeSession, reconfig                        not looked at
+//	reconfig                                      *wire.SetDataTxn: the new list of servers
+//	closeSession                                  not looked at
 type Request struct {
 	Session zab.SessionID // 0: the server itself
 	Cxid    int32
@@ -230,10 +231,7 @@ func (c *prepCall) body() (wire.Record, wire.Code) {
 	case wire.OpCloseSession:
 		return c.closeSession(), wire.OK
 	case wire.OpReconfig:
-		if c.req.Refuse != wire.OK {
-			return nil, c.req.Refuse
-		}
-		return nil, wire.ErrUnimplemented
+		return c.reconfig()
 	case wire.OpCheck: // means nothing alone
 		return nil, wire.ErrUnimplemented
 	}
@@ -534,6 +532,32 @@ func (c *prepCall) check(r *wire.PathVersion) (wire.Record, wire.Code) {
 		return nil, wire.ErrBadVersion
 	}
 	return &wire.PathVersion{Path: r.Path, Version: n.stat.Version + 1}, wire.OK
+}
+
+// reconfig writes the list of servers to its znode. Whether the list may be had is
+// for the caller to know.
+func (c *prepCall) reconfig() (wire.Record, wire.Code) {
+	p := c.p
+	if code := c.session(false); code != wire.OK {
+		return nil, code
+	}
+	txn, ok := c.req.Body.(*wire.SetDataTxn)
+	if !ok {
+		return nil, wire.ErrUnimplemented
+	}
+	var n state
+	if !p.lookup(txn.Path, &n) {
+		return nil, wire.ErrNoNode
+	}
+	if !p.t.Allowed(n.acl, wire.PermWrite, c.req.IDs) {
+		return nil, wire.ErrNoAuth
+	}
+	old := n
+	n.stat.Version = txn.Version
+	n.stat.Mzxid, n.stat.Mtime = c.h.Zxid, c.h.TimeMs
+	n.dataLen = int32(len(txn.Data))
+	p.put(txn.Path, c.h.Zxid, &old, &n)
+	return txn, wire.OK
 }
 
 // closeSession lists the ephemeral znodes that go with the session, as they
