@@ -32,7 +32,15 @@ func (a *Agent) openServer() error {
 	if err != nil {
 		return err
 	}
-	sc.OnEnsemble = a.newList
+	store := sc.OnEnsemble
+	sc.OnEnsemble = func(e *zab.Ensemble) error {
+		if store != nil {
+			if err := store(e); err != nil {
+				a.log.Error("list of servers not stored: the next start will begin with an older one", "err", err)
+			}
+		}
+		return a.newList(e)
+	}
 	a.dialer = &dialer{local: a.zookeeper.Load, why: a.waiting, list: a.list.Load, log: a.log.With("part", "client")}
 	if err := a.openBootstrap(sc); err != nil {
 		return err

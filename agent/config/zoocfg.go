@@ -654,6 +654,10 @@ func LoadZooCfg(file string) (Config, error) {
 	c.DataDir = c.Zab.Server.Storage.DataDir
 	if z.Quorum() {
 		c.Zab.Server.Ensemble = &z.Ensemble
+		if c.Zab.Server.ReconfigEnabled {
+			id := c.Zab.Server.ID
+			c.Zab.Server.OnEnsemble = func(e *zab.Ensemble) error { return StoreEnsemble(file, id, e) }
+		}
 	}
 	c.Text, c.Warnings, c.from = z.Text, z.Warnings, z.from
 	if _, ok := c.from["admin.listen"]; !ok {
