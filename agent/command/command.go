@@ -122,7 +122,7 @@ To see it work:
 		}
 	}
 	add("run", p.agentCommand(), p.serverCommand(), simCommand())
-	add("ask", statusCommand(), membersCommand(), servicesCommand(), lookupCommand(), registerCommand(), deregisterCommand(), registrationsCommand(), dnsCommand())
+	add("ask", statusCommand(), doctorCommand(), membersCommand(), servicesCommand(), lookupCommand(), registerCommand(), deregisterCommand(), registrationsCommand(), dnsCommand())
 	add("tree", p.cliCommand(), configCommand(), dataCommand())
 	root.AddCommand(versionCommand())
 	return root
