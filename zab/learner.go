@@ -1,6 +1,7 @@
 package zab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
@@ -37,7 +38,14 @@ type learner struct {
 	agreed int        // so many of behind are committed
 
 	newLeaderAt Zxid // the log's end when NEWLEADER came
-	acked       Zxid // proposals up to here are acknowledged, or need not be
+
+	// Lists of servers that are in force once the leader is established: the one in
+	// NEWLEADER if it is committed by then, and the newest that was committed since
+	// the history began to come. Before, what the leader calls committed may be its
+	// own only.
+	list, agreedList *Ensemble
+
+	acked Zxid // proposals up to here are acknowledged, or need not be
 }
 
 // learnerState is what comes next.
@@ -308,6 +316,7 @@ func (f *learner) commit(z Zxid, m *Message) error {
 		switch {
 		case z <= f.snapAt:
 		case f.agreed < len(f.behind) && f.behind[f.agreed].Zxid == z:
+			f.agreedList = cmp.Or(f.behind[f.agreed].Ensemble, f.agreedList)
 			f.agreed++
 		default:
 			return fmt.Errorf("commit of %v is not of the next behind %v: %w", z, f.snapAt, ErrZxidOrder)
@@ -322,6 +331,10 @@ func (f *learner) commit(z Zxid, m *Message) error {
 		return fmt.Errorf("commit of %v, the last one was %v: %w", z, n.log.committed, ErrZxidOrder)
 	}
 	n.log.commit(z)
+	if f.state < broadcasting {
+		f.agreedList = cmp.Or(p.Ensemble, f.agreedList)
+		return nil
+	}
 	n.activate(p.Ensemble)
 	if m.Type == MsgCommitAndActivate {
 		return f.reconfigured(m.Leader)
@@ -342,7 +355,7 @@ func (f *learner) inform(m *Message) error {
 			return err
 		}
 	}
-	if err := f.commit(z, m); err != nil || m.Type != MsgInformAndActivate || f.snap {
+	if err := f.commit(z, m); err != nil || m.Type != MsgInformAndActivate || f.state < broadcasting {
 		return err
 	}
 	return f.reconfigured(m.Leader)
@@ -374,27 +387,26 @@ func (f *learner) newLeader(m *Message) error {
 	if m.Zxid != NewZxid(n.epoch, 0) {
 		return fmt.Errorf("NEWLEADER of %v in epoch %d: %w", m.Zxid, n.epoch, ErrUnexpected)
 	}
-	var list *Ensemble
 	if len(m.Data) > 1 {
 		var err error
-		if list, err = ParseEnsemble(string(m.Data)); err != nil {
+		if f.list, err = ParseEnsemble(string(m.Data)); err != nil {
 			return fmt.Errorf("list of servers in NEWLEADER: %w", err)
 		}
-		if f.above && list.IsVoter(n.cfg.ID) {
+		if f.above && f.list.IsVoter(n.cfg.ID) {
 			return fmt.Errorf("a voter by the leader's list, and epoch %d was promised", n.hard.Accepted)
 		}
 	}
 	f.state = adopting
 	if f.snap {
 		f.blocked = true
-		in := &Installation{Link: f.link, Committed: f.behind[:f.agreed], Zxid: f.snapAt, Epoch: n.epoch, Ensemble: list}
+		in := &Installation{Link: f.link, Committed: f.behind[:f.agreed], Zxid: f.snapAt, Epoch: n.epoch, Ensemble: f.list}
 		if f.agreed > 0 {
 			in.Zxid = f.behind[f.agreed-1].Zxid
 		}
 		n.out.Install, n.disk.install = in, in
 		return nil
 	}
-	n.seen(list)
+	n.seen(f.list)
 	f.newLeaderAt, f.acked = n.log.last, n.log.committed
 	f.adopt()
 	return nil
@@ -421,8 +433,11 @@ func (f *learner) upToDate() error {
 	n := f.n
 	f.state, n.phase = broadcasting, Broadcast
 	n.send(Message{Type: MsgAck, Link: f.link, Zxid: NewZxid(n.epoch, 0)})
-	if e := n.lastSeen; e != n.ensemble && (Zxid(e.Version) <= n.log.committed || Zxid(e.Version).Counter() == 0) {
-		n.activate(e)
+	n.activate(f.agreedList)
+	for _, e := range []*Ensemble{f.list, n.lastSeen} {
+		if e != nil && (Zxid(e.Version) <= n.log.committed || Zxid(e.Version).Counter() == 0) {
+			n.activate(e)
+		}
 	}
 	vote := n.election.vote
 	vote.Epoch = n.epoch

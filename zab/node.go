@@ -468,7 +468,7 @@ func (n *Node) installed(in *Installation) {
 	n.lastSeen = n.ensemble // the proposal may not be in this history
 	n.seen(in.Ensemble)
 	for i := range in.Committed {
-		n.activate(in.Committed[i].Ensemble)
+		n.seen(in.Committed[i].Ensemble)
 	}
 }
 
