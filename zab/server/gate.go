@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/paddockio/paddock/zab"
 )
 
 // A gate keeps clients of an ensemble's server waiting, with their connections
@@ -71,12 +73,12 @@ func (s *Server) shut() {
 	s.impatient = true
 }
 
-// unshut lets reads and replies go on.
-func (s *Server) unshut() {
+// unshut lets reads and replies go on, in the epoch of a leader.
+func (s *Server) unshut(e zab.Epoch) {
 	s.patience.Stop()
 	s.impatient = false
 	s.treeMu.Lock()
-	s.serves = true
+	s.serves, s.reign = true, zab.NewZxid(e, 0)
 	s.treeMu.Unlock()
 	s.held.Store(false)
 	s.gate.set(true, false)

@@ -87,12 +87,13 @@ func (c *conn) connect(frame []byte) error {
 	return nil
 }
 
-// servedZxid returns the last transaction that clients may see; while there is
-// none, since the server does not serve, it waits.
+// servedZxid returns the zxid of what clients see here; while there is nothing to
+// be seen it waits. Apache's servers show the beginning of an epoch as a zxid,
+// which their clients bring along before the first transaction of it.
 func (s *Server) servedZxid(c *conn) (zab.Zxid, error) {
 	for {
 		s.treeMu.RLock()
-		last, serves := s.tree.LastZxid(), s.serves
+		last, serves := max(s.tree.LastZxid(), s.reign), s.serves
 		s.treeMu.RUnlock()
 		if serves {
 			return last, nil

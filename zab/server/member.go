@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +28,11 @@ type member struct {
 	election *transport.Election
 	quorum   *transport.Quorum
 
-	events, freeEvents []event // guarded by Server.inMu
+	// Guarded by Server.inMu.
+	events, freeEvents []event
+	eventBytes         int        // of packets among them
+	ended              bool       // the driver takes no more
+	taken              *sync.Cond // events were taken, or ended
 
 	shown    role          // what the node said last
 	since    int64         // nanos: when that began
@@ -86,6 +91,7 @@ func (s *Server) join() error {
 		return err
 	}
 	m := &member{s: s, log: s.log, links: map[zab.LinkID]*link{}, differs: map[string]bool{}, shown: role{leader: zab.NoServer}}
+	m.taken = sync.NewCond(&s.inMu)
 	s.member = m
 	s.held.Store(true)
 	s.impatient = true
@@ -186,13 +192,45 @@ func (m *member) post(events ...event) {
 	s.wakeUp()
 }
 
+// maxEvents and maxEventBytes bound what other servers have sent and the driver
+// has not taken yet.
+const (
+	maxEvents     = 64 << 10
+	maxEventBytes = 64 << 20
+)
+
+// postBatch hands what a link has brought to the driver. When too much waits
+// there it does not return, so that no more is read from the link.
+func (m *member) postBatch(b *batch) {
+	s := m.s
+	s.inMu.Lock()
+	for (len(m.events) > maxEvents || m.eventBytes > maxEventBytes) && !m.ended {
+		m.taken.Wait()
+	}
+	m.events = append(m.events, b.events...)
+	m.eventBytes += b.bytes
+	s.inbox = append(s.inbox, b.requests...)
+	s.inMu.Unlock()
+	s.wakeUp()
+}
+
+// end is the end of the driver: nobody waits for it any more.
+func (m *member) end() {
+	m.hangUp()
+	m.s.inMu.Lock()
+	m.ended = true
+	m.s.inMu.Unlock()
+	m.taken.Broadcast()
+}
+
 // takeEvents gives the node what has come, and starts what it wants done.
 func (m *member) takeEvents() error {
 	s := m.s
 	s.inMu.Lock()
 	events := m.events
-	m.events, m.freeEvents = m.freeEvents, nil
+	m.events, m.freeEvents, m.eventBytes = m.freeEvents, nil, 0
 	s.inMu.Unlock()
+	m.taken.Broadcast()
 	s.node.Tick(s.millis())
 	for i := range events {
 		if err := m.take(&events[i]); err != nil {
@@ -381,6 +419,7 @@ func (m *member) change(now role, reason error) {
 	if now.role == zab.Looking {
 		m.hangUp()
 		m.dropHeldBack()
+		m.learning.tail = nil
 	}
 	if leads := now.role == zab.Leading; leads != (old.role == zab.Leading) {
 		if leads {
@@ -461,8 +500,9 @@ func (m *member) beginServing() error {
 		m.learning.committed = s.tree.LastZxid()
 	}
 	again := m.unanswered()
+	m.dropAbandoned()
 	m.heldBack = nil
-	s.unshut()
+	s.unshut(m.shown.epoch)
 	if s.prep != nil {
 		if err := s.propose(0, again); err != nil {
 			return err
@@ -472,6 +512,26 @@ func (m *member) beginServing() error {
 	}
 	s.wakeUp() // for what waits in the inbox
 	return s.perform()
+}
+
+// dropAbandoned gives up requests that wait since the server does not serve, and
+// whose clients have gone meanwhile: they have asked elsewhere by now.
+func (m *member) dropAbandoned() {
+	s := m.s
+	s.inMu.Lock()
+	waiting := s.inbox
+	s.inbox = nil
+	s.inMu.Unlock()
+	waiting = slices.DeleteFunc(waiting, func(r *request) bool {
+		if r.conn == nil || !r.isAbandoned() {
+			return false
+		}
+		s.abandon(r)
+		return true
+	})
+	if len(waiting) > 0 {
+		s.putBack(waiting)
+	}
 }
 
 // holdBack remembers a connection that got replies or events before the server

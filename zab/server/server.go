@@ -33,6 +33,7 @@ type Server struct {
 	treeMu  sync.RWMutex
 	tree    *znode.Tree
 	serves  bool       // clients may read the tree; false only in an ensemble
+	reign   zab.Zxid   // of the leader, with counter 0: no transaction has it
 	watchMu sync.Mutex // guards watches; a leaf
 	watches *watch.Manager[*conn]
 

@@ -22,8 +22,8 @@ import (
 type State struct {
 	Mode        string // standalone, leader, follower, observer; looking while the server does not serve
 	Serving     bool
-	LastZxid    zab.Zxid
-	Znodes      int // as Apache counts them: 5 on a fresh server
+	LastZxid    zab.Zxid // or the beginning of an epoch that has no transaction yet
+	Znodes      int      // as Apache counts them: 5 on a fresh server
 	Ephemerals  int
 	DataBytes   int64
 	Watches     int
@@ -39,7 +39,7 @@ func (s *Server) State() State {
 	st := State{Mode: "standalone", Serving: s.ready.Load(), Outstanding: s.outstanding.Load(), Uptime: time.Since(s.start)}
 	s.treeMu.RLock()
 	st.Serving = st.Serving && s.serves
-	st.LastZxid, st.Digest = s.tree.LastZxid(), s.tree.Digest()
+	st.LastZxid, st.Digest = max(s.tree.LastZxid(), s.reign), s.tree.Digest()
 	st.Znodes, st.Ephemerals, st.DataBytes = s.tree.NodeCount(), s.tree.EphemeralCount(), s.tree.DataSize()
 	global := s.tree.SessionCount()
 	s.treeMu.RUnlock()
