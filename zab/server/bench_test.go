@@ -2,12 +2,15 @@ package server
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"testing"
+	"time"
 
+	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/storage"
 	"github.com/paddockio/paddock/zab/wire"
 	"github.com/paddockio/paddock/zab/znode"
@@ -76,4 +79,73 @@ func BenchmarkServer(b *testing.B) {
 			benchPipelined(b, inFlight, req(7, wire.OpSetData, &wire.SetDataRequest{Path: "/bench", Data: data, Version: -1}))
 		})
 	}
+}
+
+// BenchmarkEnsemble writes over five connections to each of three servers in this
+// process, 16 requests of each in flight.
+func BenchmarkEnsemble(b *testing.B) {
+	const conns, inFlight = 15, 16
+	e := newEnsemble(b, 3, 0, func(c *Config) { c.TickTime, c.Storage.NoForceSync, c.Logger = 2*time.Second, false, nil })
+	e.start(1, 2, 3)
+	e.leader()
+	one := framed(req(7, wire.OpSetData, &wire.SetDataRequest{Path: "/bench", Data: make([]byte, 100), Version: -1}))
+	next := make(chan int) // how many requests to send
+	results := make(chan error, conns)
+	for i := range conns {
+		nc, err := net.Dial("tcp", e.servers[zab.ServerID(1+i%3)].Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer nc.Close()
+		in := bufio.NewReaderSize(nc, 1<<16)
+		recv := func() error {
+			var head [4]byte
+			if _, err := io.ReadFull(in, head[:]); err != nil {
+				return err
+			}
+			_, err := in.Discard(int(binary.BigEndian.Uint32(head[:])))
+			return err
+		}
+		nc.Write(framed(connectFrame(0, 10000, nil)))
+		if err := recv(); err != nil {
+			b.Fatal(err)
+		}
+		if i == 0 {
+			nc.Write(framed(createReq(1, "/bench", "")))
+			if err := recv(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		go func() {
+			for n := range next {
+				var batch []byte
+				for range n {
+					batch = append(batch, one...)
+				}
+				_, err := nc.Write(batch)
+				for range n {
+					err = cmp.Or(err, recv())
+				}
+				results <- err
+			}
+		}()
+	}
+	b.ReportAllocs()
+	for left, busy := b.N, 0; left > 0 || busy > 0; {
+		to := next
+		n := min(inFlight, left)
+		if n == 0 {
+			to = nil
+		}
+		select {
+		case to <- n:
+			left, busy = left-n, busy+1
+		case err := <-results:
+			if busy--; err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	close(next)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
 }

@@ -29,7 +29,9 @@ func (s *Server) drive(ctx context.Context) error {
 	s.lastLoop, s.lastWall = s.nanos(), time.Now().UnixNano()
 	alarm := time.NewTimer(0) // of the node
 	defer alarm.Stop()
-	if s.member == nil {
+	if s.member != nil {
+		defer s.member.end()
+	} else {
 		s.closeOrphans()
 	}
 	err := s.take()

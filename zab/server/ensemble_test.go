@@ -20,7 +20,7 @@ import (
 
 // An ensemble is servers of one process that form one, over loopback.
 type testEnsemble struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	list *zab.Ensemble
 	// change is applied to the configuration of every server.
@@ -34,7 +34,7 @@ type testMember struct {
 }
 
 // newEnsemble prepares voters 1 to n, and observers behind them, and starts none.
-func newEnsemble(t *testing.T, voters, observers int, change func(*Config)) *testEnsemble {
+func newEnsemble(t testing.TB, voters, observers int, change func(*Config)) *testEnsemble {
 	t.Helper()
 	e := &testEnsemble{t: t, dir: t.TempDir(), list: &zab.Ensemble{}, change: change, servers: map[zab.ServerID]*testMember{}}
 	for i := range voters + observers {
@@ -59,7 +59,7 @@ func (e *testEnsemble) add(id int, role string) {
 // usedPorts keeps a port from being given twice.
 var usedPorts sync.Map
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	for {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -109,11 +109,11 @@ func (e *testEnsemble) start(ids ...zab.ServerID) {
 }
 
 // testLogger shows the log of a failed test, and of all with -v.
-func testLogger(t *testing.T, id zab.ServerID) *slog.Logger {
+func testLogger(t testing.TB, id zab.ServerID) *slog.Logger {
 	return slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("id", id)
 }
 
-type logWriter struct{ t *testing.T }
+type logWriter struct{ t testing.TB }
 
 func (w logWriter) Write(b []byte) (int, error) {
 	w.t.Helper()
@@ -122,7 +122,7 @@ func (w logWriter) Write(b []byte) (int, error) {
 }
 
 // eventually asks until ok reports true.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/transport"
@@ -391,48 +392,71 @@ func (r *request) isAbandoned() bool {
 	return r.conn.closed
 }
 
+// A batch is what comes out of one call of received.
+type batch struct {
+	events   []event
+	requests []*request
+	bytes    int
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// maxPooledBatch keeps the memory of unusually large ones from staying.
+const maxPooledBatch = 1024
+
 // received takes packets of a link, in its reader: it decodes and sorts them, and
 // posts them to the driver together.
 func (m *member) received(l *transport.Link, packets []wire.QuorumPacket) {
-	var requests []*request
-	events := make([]event, 0, len(packets))
+	b := batches.Get().(*batch)
 	for i := range packets {
-		p := &packets[i]
-		var r *request
-		var err error
-		switch {
-		case p.Type == wire.PacketRequest && !l.Dialled():
-			r, err = m.request(l, p)
-		case p.Type == wire.PacketRevalidate && !l.Dialled():
-			r, err = m.revalidation(l, p)
-		case p.Type == wire.PacketRevalidate:
-			var a wire.Revalidation
-			if err = wire.Unmarshal(p.Data, &a); err == nil {
-				events = append(events, event{do: m.ifLeader(l, func() { m.revalidated(a) })})
-			}
-		case p.Type == wire.PacketSync && l.Dialled():
-			events = append(events, event{do: m.ifLeader(l, m.synced)})
-		default:
-			var e event
-			if e, err = m.packet(l, p); err == nil {
-				events = appendEvent(events, e)
-			}
-		}
-		if err != nil {
+		if err := m.sort(l, &packets[i], b); err != nil {
 			l.Close(err)
 			break
 		}
-		if r != nil {
-			requests = append(requests, r)
-		}
 	}
-	s := m.s
-	s.outstanding.Add(int64(len(requests)))
-	s.inMu.Lock()
-	m.events = append(m.events, events...)
-	s.inbox = append(s.inbox, requests...)
-	s.inMu.Unlock()
-	s.wakeUp()
+	m.s.outstanding.Add(int64(len(b.requests)))
+	m.postBatch(b)
+	if cap(b.events) > maxPooledBatch || cap(b.requests) > maxPooledBatch {
+		return
+	}
+	clear(b.events)
+	clear(b.requests)
+	*b = batch{events: b.events[:0], requests: b.requests[:0]}
+	batches.Put(b)
+}
+
+// sort adds a packet to a batch as what it is.
+func (m *member) sort(l *transport.Link, p *wire.QuorumPacket, b *batch) error {
+	b.bytes += len(p.Data)
+	switch {
+	case p.Type == wire.PacketRequest && !l.Dialled():
+		r, err := m.request(l, p)
+		if err != nil {
+			return err
+		}
+		b.requests = append(b.requests, r)
+	case p.Type == wire.PacketRevalidate && !l.Dialled():
+		r, err := m.revalidation(l, p)
+		if err != nil {
+			return err
+		}
+		b.requests = append(b.requests, r)
+	case p.Type == wire.PacketRevalidate:
+		var a wire.Revalidation
+		if err := wire.Unmarshal(p.Data, &a); err != nil {
+			return err
+		}
+		b.events = append(b.events, event{do: m.ifLeader(l, func() { m.revalidated(a) })})
+	case p.Type == wire.PacketSync && l.Dialled():
+		b.events = append(b.events, event{do: m.ifLeader(l, m.synced)})
+	default:
+		e, err := m.packet(l, p)
+		if err != nil {
+			return err
+		}
+		b.events = appendEvent(b.events, e)
+	}
+	return nil
 }
 
 // ifLeader makes an event of do for as long as l is the link to the leader.
