@@ -50,6 +50,9 @@ func (s *Server) drive(ctx context.Context) error {
 		case <-tick.C:
 			s.noticePause()
 			s.expireSessions()
+			if s.member != nil {
+				s.member.publish()
+			}
 			if err = s.store.Err(); err == nil { // what it noticed beside the syncs
 				err = s.take()
 			}
@@ -200,7 +203,7 @@ func (s *Server) putBack(rs []*request) {
 
 // prepare turns a request into a transaction and returns the next zxid.
 func (s *Server) prepare(r *request, zxid zab.Zxid, timeMs int64) zab.Zxid {
-	if s.member != nil && !s.member.enlist(r, zxid) {
+	if s.member != nil && !s.member.enlist(r) {
 		return zxid
 	}
 	switch {

@@ -24,8 +24,8 @@ type linkBarrier struct {
 }
 
 // enlist makes a request of a learner or of a client here known to the pipeline.
-// It returns false if nothing is left to prepare; zxid is the next one.
-func (m *member) enlist(r *request, zxid zab.Zxid) bool {
+// It returns false if nothing is left to prepare.
+func (m *member) enlist(r *request) bool {
 	s := m.s
 	switch {
 	case r.conn != nil:
@@ -46,7 +46,7 @@ func (m *member) enlist(r *request, zxid zab.Zxid) bool {
 	}
 	switch {
 	case r.op == wire.OpSync:
-		m.sync(r, zxid)
+		m.sync(r)
 		return false
 	case r.takeOver && !m.alive(r.sess):
 		r.code = wire.ErrSessionExpired
@@ -105,7 +105,7 @@ func (m *member) track(st *sessionState) {
 // sync answers when a quorum has confirmed that this server leads, and everything
 // that was proposed before is committed (rule R26). Apache's leader asks nobody, so
 // that one that was paused may answer with the past.
-func (m *member) sync(r *request, next zab.Zxid) {
+func (m *member) sync(r *request) {
 	s := m.s
 	last := s.node.LastZxid()
 	if n := len(s.props); n > 0 {

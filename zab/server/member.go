@@ -42,7 +42,7 @@ type member struct {
 	lists    atomic.Pointer[lists]
 	status   atomic.Pointer[zab.Status]
 	sizes    proposalSizes
-	differs  map[string]bool // what was said of other servers' lists
+	said     map[string]bool // what was logged of other servers
 	links    map[zab.LinkID]*link
 	stopDial context.CancelFunc // nil: none is under way
 	heldBack []*conn            // have replies that are not to be written yet
@@ -70,15 +70,6 @@ type link struct {
 	barriers []linkBarrier // of a learner, in the order of its requests
 }
 
-// An event is what another server has sent, or another goroutine reports: one of
-// the three, do for what is rare.
-type event struct {
-	msg  zab.Message
-	link *transport.Link // that msg came over
-	note *zab.Notification
-	do   func() error
-}
-
 // join makes the node of a recovered server of an ensemble, and its ports.
 func (s *Server) join() error {
 	cfg := &s.cfg
@@ -90,7 +81,7 @@ func (s *Server) join() error {
 	if err != nil {
 		return err
 	}
-	m := &member{s: s, log: s.log, links: map[zab.LinkID]*link{}, differs: map[string]bool{}, shown: role{leader: zab.NoServer}}
+	m := &member{s: s, log: s.log, links: map[zab.LinkID]*link{}, said: map[string]bool{}, shown: role{leader: zab.NoServer}}
 	m.taken = sync.NewCond(&s.inMu)
 	s.member = m
 	s.held.Store(true)
@@ -169,132 +160,6 @@ func (m *member) open(me zab.Member) {
 		LinkUp: m.linkUp, Received: m.received, Snapshot: m.readSnapshot, LinkDown: m.linkDown,
 		MaxPacket: max(2*cfg.MaxBuffer, 1<<20), Net: cfg.PeerNet, Logger: s.log,
 	})
-}
-
-// admit says whether a server may join. It is called by the transport.
-func (m *member) admit(id zab.ServerID, _ net.Addr) error {
-	if m.s.cfg.ReconfigEnabled {
-		return nil // it may be about to be added
-	}
-	l := m.lists.Load()
-	if _, ok := l.inForce.Member(id); !ok {
-		return fmt.Errorf("server %d is not in the list of servers", id)
-	}
-	return nil
-}
-
-// post hands events to the driver, in their order.
-func (m *member) post(events ...event) {
-	s := m.s
-	s.inMu.Lock()
-	m.events = append(m.events, events...)
-	s.inMu.Unlock()
-	s.wakeUp()
-}
-
-// maxEvents and maxEventBytes bound what other servers have sent and the driver
-// has not taken yet.
-const (
-	maxEvents     = 64 << 10
-	maxEventBytes = 64 << 20
-)
-
-// postBatch hands what a link has brought to the driver. When too much waits
-// there it does not return, so that no more is read from the link.
-func (m *member) postBatch(b *batch) {
-	s := m.s
-	s.inMu.Lock()
-	for (len(m.events) > maxEvents || m.eventBytes > maxEventBytes) && !m.ended {
-		m.taken.Wait()
-	}
-	m.events = append(m.events, b.events...)
-	m.eventBytes += b.bytes
-	s.inbox = append(s.inbox, b.requests...)
-	s.inMu.Unlock()
-	s.wakeUp()
-}
-
-// end is the end of the driver: nobody waits for it any more.
-func (m *member) end() {
-	m.hangUp()
-	m.s.inMu.Lock()
-	m.ended = true
-	m.s.inMu.Unlock()
-	m.taken.Broadcast()
-}
-
-// takeEvents gives the node what has come, and starts what it wants done.
-func (m *member) takeEvents() error {
-	s := m.s
-	s.inMu.Lock()
-	events := m.events
-	m.events, m.freeEvents, m.eventBytes = m.freeEvents, nil, 0
-	s.inMu.Unlock()
-	m.taken.Broadcast()
-	s.node.Tick(s.millis())
-	for i := range events {
-		if err := m.take(&events[i]); err != nil {
-			return err
-		}
-	}
-	clear(events)
-	if cap(events) > maxFreeEvents {
-		events = nil
-	}
-	s.inMu.Lock()
-	m.freeEvents = events[:0]
-	s.inMu.Unlock()
-	return s.perform()
-}
-
-// maxFreeEvents bounds the memory that is kept for the next events.
-const maxFreeEvents = 4096
-
-func (m *member) take(e *event) error {
-	s := m.s
-	switch {
-	case e.do != nil:
-		return e.do()
-	case e.note != nil:
-		s.node.Notified(*e.note)
-		return nil
-	}
-	msg := &e.msg
-	if e.link != nil {
-		msg.Link = e.link.ID()
-		switch msg.Type {
-		case zab.MsgLinkUp:
-			m.links[msg.Link] = &link{Link: e.link}
-			if e.link.Dialled() {
-				m.learning.link = m.links[msg.Link]
-			}
-		case zab.MsgLinkDown:
-			m.forgetLink(msg.Link)
-		default:
-			if m.links[msg.Link] == nil {
-				return nil // it was given up
-			}
-			m.learning.noteCommit(m.links[msg.Link], msg)
-		}
-	}
-	return m.step(*msg)
-}
-
-// step gives the node a message. What came for a role that has just ended is no
-// error.
-func (m *member) step(msg zab.Message) error {
-	err := m.s.node.Step(msg)
-	if errors.Is(err, zab.ErrNotLeading) {
-		return nil
-	}
-	return err
-}
-
-func (m *member) forgetLink(id zab.LinkID) {
-	if m.learning.link != nil && m.learning.link.ID() == id {
-		m.learning.link = nil
-	}
-	delete(m.links, id)
 }
 
 // perform starts what the node wants done.
@@ -514,26 +379,6 @@ func (m *member) beginServing() error {
 	return s.perform()
 }
 
-// dropAbandoned gives up requests that wait since the server does not serve, and
-// whose clients have gone meanwhile: they have asked elsewhere by now.
-func (m *member) dropAbandoned() {
-	s := m.s
-	s.inMu.Lock()
-	waiting := s.inbox
-	s.inbox = nil
-	s.inMu.Unlock()
-	waiting = slices.DeleteFunc(waiting, func(r *request) bool {
-		if r.conn == nil || !r.isAbandoned() {
-			return false
-		}
-		s.abandon(r)
-		return true
-	})
-	if len(waiting) > 0 {
-		s.putBack(waiting)
-	}
-}
-
 // holdBack remembers a connection that got replies or events before the server
 // serves.
 func (m *member) holdBack(c *conn) { m.heldBack = append(m.heldBack, c) }
@@ -564,23 +409,6 @@ func (m *member) replaceTree(tree *znode.Tree, why diskKind) {
 		}
 	}
 }
-
-// publish makes a picture for people and metrics.
-func (m *member) publish() {
-	st := m.s.node.Status()
-	m.status.Store(&st)
-	for _, b := range st.Ballots {
-		for _, d := range b.Differs {
-			if key := fmt.Sprint(b.Server, d); !m.differs[key] && len(m.differs) < maxDiffers {
-				m.differs[key] = true
-				m.log.Error("another server has another list of servers", "peer", b.Server, "err", d)
-			}
-		}
-	}
-}
-
-// maxDiffers bounds what is remembered of other servers' lists.
-const maxDiffers = 1000
 
 // mode is ZooKeeper's word for the role. It is for any goroutine.
 func (m *member) mode(serving bool) string {

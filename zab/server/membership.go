@@ -212,3 +212,32 @@ func (m *member) writeConf(b *bytes.Buffer) {
 	fmt.Fprintf(b, "electionPort=%s\nquorumPort=%s\npeerType=%d\nmembership: \n%s",
 		strings.Join(elections, "|"), strings.Join(quorums, "|"), peerType, list)
 }
+
+// publish makes a picture for those who cannot wait for the driver, and names what
+// others say that cannot be, once.
+func (m *member) publish() {
+	st := m.s.node.Status()
+	m.status.Store(&st)
+	for _, b := range st.Ballots {
+		if d := strings.Join(b.Differs, "; "); d != "" && m.isNews(fmt.Sprint(b.Server, d)) {
+			m.log.Error("another server has another list of servers", "peer", b.Server, "err", d)
+		}
+	}
+	for _, x := range st.Strangers {
+		if m.isNews(fmt.Sprint(x.ID, "from", x.From)) {
+			m.log.Warn("a server that is not in the list of servers takes part in the election", "server", x.ID, "peer", x.From)
+		}
+	}
+}
+
+// maxSaid bounds what is remembered of what was said.
+const maxSaid = 1000
+
+// isNews reports whether something was not said before, and remembers it.
+func (m *member) isNews(what string) bool {
+	if m.said[what] || len(m.said) >= maxSaid {
+		return false
+	}
+	m.said[what] = true
+	return true
+}

@@ -2,8 +2,10 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/paddockio/paddock/zab"
@@ -93,4 +95,53 @@ func TestAServerOfAnEnsembleSaysWhatItKnows(t *testing.T) {
 	if !strings.HasSuffix(conf, want) || !strings.HasSuffix(conf, "version=0") {
 		t.Errorf("conf of the observer:\n%s\nwant at its end\n%s", conf, want)
 	}
+}
+
+// TestAListThatDiffersIsNamedOnce gives one server another list than the others.
+func TestAListThatDiffersIsNamedOnce(t *testing.T) {
+	var log lockedBuffer
+	e := newEnsemble(t, 3, 0, nil)
+	e.change = func(c *Config) {
+		if c.ID == 1 {
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			list := &zab.Ensemble{}
+			for _, line := range e.list.Lines() {
+				key, value, _ := strings.Cut(line, "=")
+				if key == "server.2" {
+					value = "127.0.0.9:1:2"
+				}
+				if err := list.Set(key, value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.Ensemble = list
+		}
+	}
+	e.start(1, 2, 3)
+	e.leader()
+	const named = "another server has another list of servers"
+	eventually(t, "the difference in the log", func() bool { return strings.Contains(log.String(), named) })
+	mustCreate(t, connect(t, e.servers[1].Server, nil), "/a", "x")
+	for _, peer := range []string{" peer=2 ", " peer=3 "} {
+		if n := strings.Count(log.String(), named+`"`+peer); n > 1 {
+			t.Errorf("%d times:\n%s", n, log.String())
+		}
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
