@@ -51,6 +51,22 @@ func (h *history) append(p Proposal) error {
 	return nil
 }
 
+// appendAll takes transactions that follow each other and the last one.
+func (h *history) appendAll(ps []Proposal) {
+	h.entries = append(h.entries, ps...)
+	h.last = ps[len(ps)-1].Zxid
+}
+
+// uncommitted returns what is not committed yet, up to z. It is valid until the
+// history changes.
+func (h *history) uncommitted(z Zxid) []Proposal {
+	end := h.open
+	for end < len(h.entries) && h.entries[end].Zxid <= z {
+		end++
+	}
+	return h.entries[h.open:end]
+}
+
 // next returns the first transaction that is not committed, or nil.
 func (h *history) next() *Proposal {
 	if h.open == len(h.entries) {
@@ -73,10 +89,11 @@ func (h *history) deliver(list []Proposal) []Proposal {
 	if h.delivered >= upTo {
 		return list
 	}
+	from := h.waiting
 	for ; h.waiting < len(h.entries) && h.entries[h.waiting].Zxid <= upTo; h.waiting++ {
-		list = append(list, h.entries[h.waiting])
 		h.kept += int64(len(h.entries[h.waiting].Data))
 	}
+	list = append(list, h.entries[from:h.waiting]...)
 	h.delivered = upTo
 	h.trim()
 	return list
@@ -85,6 +102,11 @@ func (h *history) deliver(list []Proposal) []Proposal {
 // trim drops delivered entries that are too many, and now and then gives the
 // room of dropped ones to the next.
 func (h *history) trim() {
+	if h.keepCount == 0 && h.head < h.waiting {
+		h.base, h.kept = h.entries[h.waiting-1].Zxid, 0
+		clear(h.entries[h.head:h.waiting])
+		h.head = h.waiting
+	}
 	for h.head < h.waiting && (h.waiting-h.head > h.keepCount || h.kept > h.keepBytes) {
 		e := &h.entries[h.head]
 		h.base = e.Zxid

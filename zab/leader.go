@@ -506,9 +506,6 @@ func (l *leader) welcome(k *link) {
 
 // propose sends new transactions to the followers.
 func (l *leader) propose(ps []Proposal) {
-	if len(ps) == 0 {
-		return
-	}
 	if e := ps[len(ps)-1].Ensemble; e != nil {
 		l.reconfig = ps[len(ps)-1].Zxid
 	}
@@ -564,29 +561,49 @@ func (l *leader) flush() {
 // commit commits what quorums hold, in order.
 func (l *leader) commit() {
 	n := l.n
-	agreed := l.agreed(n.ensemble)
-	for p := n.log.next(); p != nil && p.Zxid <= agreed && !l.retiring; p = n.log.next() {
-		if l.reconfig != p.Zxid {
-			n.log.commit(p.Zxid)
-			l.announce(MsgCommit, MsgInform, p, NoServer)
-			continue
+	for !l.retiring {
+		upTo := l.agreed(n.ensemble)
+		reconfig := l.reconfig != 0 && l.reconfig <= upTo
+		if reconfig {
+			upTo = l.reconfig - 1 // the one before, if there is one that is not committed
 		}
-		if l.agreed(p.Ensemble) < p.Zxid {
+		ps := n.log.uncommitted(upTo)
+		if len(ps) > 0 {
+			l.announce(ps)
+			n.log.commit(ps[len(ps)-1].Zxid)
+		}
+		if !reconfig || !l.commitReconfig(n.log.next()) {
 			return
 		}
-		// What comes behind it needs a quorum of the new configuration only.
-		designated := l.designate(p)
-		l.reconfig = 0
-		n.log.commit(p.Zxid)
-		n.activate(p.Ensemble)
-		n.election.configure(n.ensemble, n.lastSeen)
-		l.announce(MsgCommitAndActivate, MsgInformAndActivate, p, designated)
-		if designated != n.cfg.ID {
-			// The learners leave by themselves: so a quorum gets to know of it.
-			l.retiring, l.checkAt = true, n.now+n.cfg.TickTime
-		}
-		agreed = l.agreed(n.ensemble)
+		// What comes behind it needs a quorum of the new list only.
 	}
+}
+
+// commitReconfig commits a reconfiguration if a quorum of its list has it as well.
+func (l *leader) commitReconfig(p *Proposal) bool {
+	n := l.n
+	if l.agreed(p.Ensemble) < p.Zxid {
+		return false
+	}
+	designated := l.designate(p)
+	l.reconfig = 0
+	n.log.commit(p.Zxid)
+	n.activate(p.Ensemble)
+	n.election.configure(n.ensemble, n.lastSeen)
+	for _, k := range l.links {
+		switch {
+		case k.state < synced:
+		case k.observer:
+			n.send(Message{Type: MsgInformAndActivate, Link: k.id, Zxid: p.Zxid, Proposal: *p, Leader: designated})
+		default:
+			n.send(Message{Type: MsgCommitAndActivate, Link: k.id, Zxid: p.Zxid, Leader: designated})
+		}
+	}
+	if designated != n.cfg.ID {
+		// The learners leave by themselves: so a quorum gets to know of it.
+		l.retiring, l.checkAt = true, n.now+n.cfg.TickTime
+	}
+	return true
 }
 
 // agreed returns the last transaction that a quorum of e holds durably.
@@ -617,15 +634,18 @@ func (l *leader) agreed(e *Ensemble) Zxid {
 	return n.log.committed
 }
 
-// announce tells the learners that a transaction is committed.
-func (l *leader) announce(commit, inform MessageType, p *Proposal, designated ServerID) {
+// announce tells the learners that transactions are committed.
+func (l *leader) announce(ps []Proposal) {
 	for _, k := range l.links {
-		switch {
-		case k.state < synced:
-		case k.observer:
-			l.n.send(Message{Type: inform, Link: k.id, Zxid: p.Zxid, Proposal: *p, Leader: designated})
-		default:
-			l.n.send(Message{Type: commit, Link: k.id, Zxid: p.Zxid, Leader: designated})
+		if k.state < synced {
+			continue
+		}
+		for i := range ps {
+			if k.observer {
+				l.n.send(Message{Type: MsgInform, Link: k.id, Zxid: ps[i].Zxid, Proposal: ps[i]})
+			} else {
+				l.n.send(Message{Type: MsgCommit, Link: k.id, Zxid: ps[i].Zxid})
+			}
 		}
 	}
 }

@@ -201,7 +201,7 @@ func TestCommitNeedsAQuorumNotTheOwnDisk(t *testing.T) {
 	r.step(Message{Type: MsgAck, Link: 1, Zxid: 0x600000003})
 	r.expect("")
 	r.step(Message{Type: MsgAck, Link: 2, Zxid: 0x600000002})
-	r.expect("1<COMMIT 0x600000001, 2<COMMIT 0x600000001, 1<COMMIT 0x600000002, 2<COMMIT 0x600000002")
+	r.expect("1<COMMIT 0x600000001, 1<COMMIT 0x600000002, 2<COMMIT 0x600000001, 2<COMMIT 0x600000002")
 	if s := r.n.Status(); s.Committed != 0x600000002 || s.Delivered != 0x500000007 {
 		t.Errorf("committed %v, delivered %v", s.Committed, s.Delivered)
 	}
@@ -562,4 +562,33 @@ func BenchmarkBroadcast(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/txn")
 		})
 	}
+}
+
+// BenchmarkAlone is a standalone server: no learner, no history to keep.
+func BenchmarkAlone(b *testing.B) {
+	n, err := NewNode(Config{ID: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ps := make([]Proposal, 16)
+	b.ReportAllocs()
+	for b.Loop() {
+		z := n.NextZxid()
+		for i := range ps {
+			ps[i].Zxid = z + Zxid(i)
+		}
+		if err := n.Step(Message{Type: MsgPropose, Proposals: ps}); err != nil {
+			b.Fatal(err)
+		}
+		n.Ready()
+		n.Advance()
+		if err := n.Step(Message{Type: MsgAppended, Zxid: z + 15}); err != nil {
+			b.Fatal(err)
+		}
+		if rd := n.Ready(); len(rd.Committed) != len(ps) {
+			b.Fatalf("%d are committed", len(rd.Committed))
+		}
+		n.Advance()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ps)), "ns/txn")
 }

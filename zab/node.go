@@ -381,10 +381,12 @@ func (n *Node) propose(ps []Proposal) error {
 		}
 		want = want.Next()
 	}
-	for i := range ps {
-		n.append(ps[i])
+	if len(ps) > 0 {
+		n.log.appendAll(ps)
+		n.out.Append = append(n.out.Append, ps...)
+		n.seen(ps[len(ps)-1].Ensemble)
+		n.lead.propose(ps)
 	}
-	n.lead.propose(ps)
 	return nil
 }
 
