@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/paddockio/paddock/agent/api"
 	"github.com/paddockio/paddock/agent/config"
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/client"
@@ -22,13 +23,15 @@ import (
 )
 
 func membersCommand() *cobra.Command {
-	cmd := addServerFlag(&cobra.Command{
+	cmd := addHTTPFlag(addServerFlag(&cobra.Command{
 		Use:   "members",
 		Short: "List and change the servers of the ensemble",
 		Long: `members lists the servers of the ensemble as its configuration has them, and asks
-each what it is at the moment. Its subcommands change the list by a
-reconfiguration, which the present voters commit; they refuse if the list was
-changed since it was read.
+each what it is at the moment. The agent of this host, if it runs, adds which
+hosts gossip knows, and which of them are alive; a host without an ID has no
+place on the list yet. Its subcommands change the list by a reconfiguration,
+which the present voters commit; they refuse if the list was changed since it
+was read.
 
 Changes need a user that may write /zookeeper/config: with -auth-file FILE, whose
 first line is scheme:auth, such as digest:super:secret. Servers without
@@ -46,7 +49,7 @@ reconfigEnabled refuse.`,
 				return showMembers(cmd, e)
 			})
 		},
-	})
+	}))
 	cmd.AddCommand(membersAddCommand(), membersPromoteCommand(), membersDemoteCommand(), membersReplaceCommand(), membersRemoveCommand())
 	return cmd
 }
@@ -57,7 +60,7 @@ type change func(e *zab.Ensemble, args []string) (joining, leaving []string, err
 // reconfigCommand completes a command that changes the list.
 func reconfigCommand(cmd *cobra.Command, f change) *cobra.Command {
 	var authFile string
-	addServerFlag(cmd)
+	addHTTPFlag(addServerFlag(cmd))
 	cmd.Flags().StringVar(&authFile, "auth-file", "", "a `FILE` with scheme:auth of a user that may do this")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		auth, err := config.ReadAuth(authFile)
@@ -243,11 +246,14 @@ func explainReconfig(err error) error {
 	return err
 }
 
-// A memberRow is one server for show.
+// A memberRow is one server, or one host, for show.
 type memberRow struct {
-	ID      int64  `json:"id"`
-	Role    string `json:"role"` // participant, observer
-	Address string `json:"address"`
+	ID   int64  `json:"id,omitempty"`
+	Name string `json:"name,omitempty"` // of the host, if gossip knows it
+	// Alive is yes or no for a host that gossip knows.
+	Alive   string `json:"alive,omitempty"`
+	Role    string `json:"role,omitempty"` // participant, observer; "" for a host that is not on the list
+	Address string `json:"address,omitempty"`
 	Client  string `json:"client,omitempty"`
 	// Mode is what the server says it is: leader, follower, observer, standalone,
 	// "not serving" or "no answer"; "" if it has no client port to ask.
@@ -265,15 +271,14 @@ func memberRole(m zab.Member) string {
 const askTime = 2 * time.Second
 
 func showMembers(cmd *cobra.Command, e *zab.Ensemble) error {
-	rows := make([]memberRow, len(e.Members))
+	var known api.MemberList
+	if err := ask(cmd, "GET", "/v1/members", nil, &known); err != nil {
+		known = api.MemberList{} // no agent, no names
+	}
+	rows := memberRows(e, known)
 	var wg sync.WaitGroup
-	for i, m := range e.Members {
-		var addrs []string
-		for _, a := range m.Addrs {
-			addrs = append(addrs, net.JoinHostPort(a.Host, strconv.Itoa(a.QuorumPort))+":"+strconv.Itoa(a.ElectionPort))
-		}
-		rows[i] = memberRow{ID: int64(m.ID), Role: memberRole(m), Address: strings.Join(addrs, "|"), Client: clientOf(m)}
-		if rows[i].Client != "" {
+	for i := range rows {
+		if rows[i].Client != "" && rows[i].Role != "" {
 			wg.Go(func() { rows[i].Mode = askMode(cmd.Context(), rows[i].Client) })
 		}
 	}
@@ -281,12 +286,57 @@ func showMembers(cmd *cobra.Command, e *zab.Ensemble) error {
 	v := map[string]any{"version": fmt.Sprintf("%x", uint64(e.Version)), "members": rows}
 	return show(cmd, v, func(out io.Writer) {
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "ID\tROLE\tADDRESS\tCLIENT\tMODE")
+		fmt.Fprintln(w, "ID\tNAME\tALIVE\tROLE\tADDRESS\tCLIENT\tMODE")
 		for _, r := range rows {
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", r.ID, r.Role, r.Address, orDash(r.Client), orDash(r.Mode))
+			id := "-"
+			if r.ID != 0 {
+				id = strconv.FormatInt(r.ID, 10)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", id, orDash(r.Name), orDash(r.Alive), orDash(r.Role), orDash(r.Address), orDash(r.Client), orDash(r.Mode))
 		}
 		w.Flush()
 	})
+}
+
+// memberRows are the servers of a list with what an agent knows of their hosts,
+// and then the hosts without a place on the list. The agent may belong to another
+// ensemble: a host is that of a server if the address is the same too.
+func memberRows(e *zab.Ensemble, known api.MemberList) []memberRow {
+	var rows []memberRow
+	ours, placed := false, map[int]bool{}
+	for _, m := range e.Members {
+		r := memberRow{ID: int64(m.ID), Role: memberRole(m), Client: clientOf(m)}
+		var addrs []string
+		for _, a := range m.Addrs {
+			quorum := net.JoinHostPort(a.Host, strconv.Itoa(a.QuorumPort))
+			addrs = append(addrs, quorum+":"+strconv.Itoa(a.ElectionPort))
+			for i, h := range known.Members {
+				if h.ID == r.ID && h.Address == quorum && (h.Alive || r.Name == "") {
+					r.Name, r.Alive, ours = h.Name, yesNo(h, known.Gossip), true
+					placed[i] = true
+				}
+			}
+		}
+		r.Address = strings.Join(addrs, "|")
+		rows = append(rows, r)
+	}
+	for i, h := range known.Members {
+		if ours && !placed[i] && h.Name != "" {
+			rows = append(rows, memberRow{Name: h.Name, Alive: yesNo(h, known.Gossip), Address: h.Address, Client: h.Client})
+		}
+	}
+	return rows
+}
+
+// yesNo says whether gossip reaches a host, "" if it does not know it.
+func yesNo(h api.Member, gossip bool) string {
+	switch {
+	case !gossip || h.Name == "":
+		return ""
+	case h.Alive:
+		return "yes"
+	}
+	return "no"
 }
 
 // clientOf returns where clients reach a server, "" if its line does not say.

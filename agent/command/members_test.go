@@ -2,10 +2,12 @@ package command
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
 
+	"github.com/paddockio/paddock/agent/api"
 	"github.com/paddockio/paddock/zab"
 )
 
@@ -62,6 +64,31 @@ func TestMembersCommandsSayWhatChanges(t *testing.T) {
 		if got := clientOf(e.Members[i]); got != want {
 			t.Errorf("clients reach server %d at %q, want %q", i+1, got, want)
 		}
+	}
+}
+
+// TestHostsBesideTheirServers joins the list with what an agent knows.
+func TestHostsBesideTheirServers(t *testing.T) {
+	e, err := zab.ParseEnsemble(listOfFour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := api.MemberList{Gossip: true, Members: []api.Member{
+		{ID: 1, Name: "a", Alive: true, Address: "10.0.0.1:2888"}, {ID: 2, Name: "b", Address: "10.0.0.2:2888"},
+		{ID: 2, Name: "b2", Alive: true, Address: "10.0.0.2:2888"}, {ID: 3, Address: "10.0.0.3:2888"},
+		{ID: 4, Name: "other", Alive: true, Address: "10.9.9.9:2888"}, {Name: "c", Alive: true, State: "joining", Client: "10.0.0.5:2181"},
+	}}
+	var got []string
+	for _, r := range memberRows(e, known) {
+		got = append(got, fmt.Sprint(r.ID, "/", r.Name, "/", r.Alive, "/", r.Role))
+	}
+	want := "1/a/yes/participant 2/b2/yes/participant 3///participant 4///observer 0/other/yes/ 0/c/yes/"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, " "), want)
+	}
+	known.Members = known.Members[4:] // of another ensemble
+	if rows := memberRows(e, known); len(rows) != 4 || rows[3].Name != "" {
+		t.Errorf("another ensemble: %+v", rows)
 	}
 }
 
