@@ -73,49 +73,6 @@ func (s stage) String() string {
 	}[s]
 }
 
-// link is a learner's connection, on the leader's side.
-type link struct {
-	id       LinkID
-	peer     ServerID
-	observer bool
-	state    linkState
-
-	last  Zxid // the learner's last transaction when it came
-	sent  Zxid // its history is ours up to here, until it is synced
-	acked Zxid // everything up to here is durable there
-
-	heard   bool   // since the last Tick
-	heardAt Millis // at the time of a Tick
-	late    Zxid   // a proposal whose acknowledgement is waited for, 0 if there is none
-	lateAt  Millis // since when; 0: since the next Tick
-
-	pings, answers uint64 // counted: links keep their order
-	mark           uint64 // the answer that counts for the round under way
-}
-
-// linkState is what comes next on a link.
-type linkState uint8
-
-const (
-	greeting  linkState = iota // its FOLLOWERINFO or OBSERVERINFO
-	waiting                    // our epoch
-	promising                  // its ACKEPOCH
-	ready                      // our current epoch
-	locating                   // where its last transaction stands in our log files
-	streaming                  // the end of what the driver writes to it
-	synced                     // its ACK of NEWLEADER
-	adopted                    // our reign to be established
-	following                  // proposals, for as long as it lasts
-)
-
-// String describes a state for people.
-func (s linkState) String() string {
-	return [...]string{
-		"connecting", "waiting for the epoch", "promising", "waiting for the history", "being looked up in the log",
-		"copying", "adopting", "waiting for a quorum", "up to date",
-	}[s]
-}
-
 func newLeader(n *Node) *leader {
 	l := &leader{n: n, since: n.now, byID: map[LinkID]*link{}}
 	l.upToDate = func(id ServerID) bool {
@@ -711,11 +668,6 @@ func (l *leader) confirmRound() {
 	}
 }
 
-func (l *leader) ping(k *link) {
-	k.pings++
-	l.n.send(Message{Type: MsgPing, Link: k.id, Zxid: l.n.log.last})
-}
-
 // Time.
 
 // rollover is the counter at which a leader makes room for a new epoch. It is far
@@ -778,60 +730,6 @@ func (l *leader) tick() {
 			}
 		}
 	}
-}
-
-// overdue reports that a learner has owed us something for too long.
-func (l *leader) overdue(k *link) error {
-	n := l.n
-	if k.heard || k.state == waiting || k.state == ready || k.state == locating || k.state == adopted {
-		k.heard, k.heardAt = false, n.now // it is not its turn
-	}
-	if k.late != 0 && k.lateAt == 0 {
-		k.lateAt = n.now
-	}
-	limit := n.ticks(n.cfg.InitLimit)
-	if k.state == following {
-		limit = n.ticks(n.cfg.SyncLimit)
-	}
-	switch {
-	case n.now >= k.heardAt+limit:
-		return fmt.Errorf("silent while %v for %d ms: %w", k.state, n.now-k.heardAt, ErrTimeout)
-	case k.state == following && k.late != 0 && n.now >= k.lateAt+limit:
-		return fmt.Errorf("has not acknowledged %v for %d ms: %w", k.late, n.now-k.lateAt, ErrTimeout)
-	}
-	return nil
-}
-
-// Links.
-
-func (l *leader) follower(id ServerID) *link {
-	for _, k := range l.followers {
-		if k.peer == id {
-			return k
-		}
-	}
-	return nil
-}
-
-// linked reports whether a server is connected, in whatever role.
-func (l *leader) linked(id ServerID) bool {
-	return slices.ContainsFunc(l.links, func(k *link) bool { return k.peer == id })
-}
-
-// drop closes the link of a learner that is to blame for it.
-func (l *leader) drop(k *link, reason error) {
-	l.n.close(k.id, k.peer, reason)
-	l.remove(k)
-}
-
-func (l *leader) remove(k *link) {
-	delete(l.byID, k.id)
-	if l.stage < serving {
-		l.left.add(k.peer)
-	}
-	is := func(o *link) bool { return o == k }
-	l.links = slices.DeleteFunc(l.links, is)
-	l.followers = slices.DeleteFunc(l.followers, is)
 }
 
 // valid checks what the invariants say of one server.

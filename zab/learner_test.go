@@ -62,7 +62,7 @@ var (
 	upToDate   = Message{Type: MsgUpToDate, Zxid: -1}
 )
 
-// following brings a follower to Broadcast by an empty DIFF.
+// following6 brings a follower to Broadcast by an empty DIFF.
 func following6(t testing.TB, cfg Config) *rig {
 	t.Helper()
 	r := follower(t, cfg)
@@ -105,7 +105,7 @@ func TestFollowerOfAnApacheLeader(t *testing.T) {
 		t.Errorf("in %v", r.n.Phase())
 	}
 	r.takes(commit(0x600000003))
-	r.expect("") // N1 of the paper's accounting: it is not durable here
+	r.expect("") // it is not durable here
 	r.step(Message{Type: MsgAppended, Zxid: 0x600000003})
 	r.expect("apply 0x600000003, 7<ACK 0x600000003")
 }
