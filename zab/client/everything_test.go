@@ -217,7 +217,7 @@ func doEverything(t *testing.T, base Config, since39 bool) {
 	// Several at once.
 	results, err := c.Multi(ctx, CreateOp("/m", []byte("x"), nil, wire.Persistent), SetOp("/m", []byte("y"), 0),
 		CheckOp("/m", 1), DeleteOp("/m", -1))
-	if must(err); len(results) != 4 || results[0].Record.(*wire.CreateResponse).Path != "/m" {
+	if must(err); len(results) != 4 || results[0].Record.(*wire.PathRecord).Path != "/m" {
 		t.Errorf("multi %+v", results)
 	}
 	results, err = c.Multi(ctx, CreateOp("/m", nil, nil, wire.Persistent), DeleteOp("/none", -1), CheckOp("/m", -1))

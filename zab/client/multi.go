@@ -6,9 +6,11 @@ import (
 	"github.com/paddockio/paddock/zab/wire"
 )
 
-// CreateOp is a create for Multi. With a nil ACL everybody may do everything.
+// CreateOp is a create for Multi; its result is a wire.PathRecord, or with a
+// container a wire.CreateResponse. With a nil ACL everybody may do everything.
 func CreateOp(path string, data []byte, acl []wire.ACL, mode wire.CreateMode) wire.MultiOp {
-	op := wire.OpCreate2
+	// Not create2: followers of release 3.8 leave out a multi that holds one.
+	op := wire.OpCreate
 	if mode == wire.Container {
 		op = wire.OpCreateContainer
 	}

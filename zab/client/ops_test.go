@@ -164,17 +164,17 @@ func TestOperationsBelowAChroot(t *testing.T) {
 			"multi", func(ctx context.Context, c *Client) ([]any, error) {
 				res, err := c.Multi(ctx, CreateOp("/a", nil, nil, wire.Persistent), SetOp("/b", nil, 1), CheckOp("/c", 2), DeleteOp("/", 3),
 					CreateOp("/box", nil, acl, wire.Container))
-				return list(res[0].Record.(*wire.CreateResponse).Path, len(res)), err
+				return list(res[0].Record.(*wire.PathRecord).Path, len(res)), err
 			},
 			wire.OpMulti, &wire.MultiRequest{Ops: []wire.MultiOp{
-				{Op: wire.OpCreate2, Record: &wire.CreateRequest{Path: "/app/a", ACL: open, TTLMs: -1}},
+				{Op: wire.OpCreate, Record: &wire.CreateRequest{Path: "/app/a", ACL: open, TTLMs: -1}},
 				{Op: wire.OpSetData, Record: &wire.SetDataRequest{Path: "/app/b", Version: 1}},
 				{Op: wire.OpCheck, Record: &wire.PathVersion{Path: "/app/c", Version: 2}},
 				{Op: wire.OpDelete, Record: &wire.PathVersion{Path: "/app", Version: 3}},
 				{Op: wire.OpCreateContainer, Record: &wire.CreateRequest{Path: "/app/box", ACL: acl, Mode: wire.Container, TTLMs: -1}},
 			}},
 			&wire.MultiResponse{Results: []wire.MultiResult{
-				{Op: wire.OpCreate2, Record: &wire.CreateResponse{Path: "/app/a"}}, {Op: wire.OpSetData, Record: &stat},
+				{Op: wire.OpCreate, Record: &wire.PathRecord{Path: "/app/a"}}, {Op: wire.OpSetData, Record: &stat},
 				{Op: wire.OpCheck}, {Op: wire.OpDelete}, {Op: wire.OpCreate2, Record: &wire.CreateResponse{Path: "/app/box"}},
 			}}, list("/a", 5),
 		},
