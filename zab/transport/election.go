@@ -113,6 +113,7 @@ type peer struct {
 	abort    func()        // ends the attempt under way; nil: there is none
 	began    time.Time     // the attempt under way
 	err      error         // why there is no connection
+	without  time.Time     // since when there is none; set with err
 	mute     int           // connections in a row that p has closed without a word
 	sent     uint64
 	received uint64
@@ -134,7 +135,7 @@ type PeerStatus struct {
 	Listed         bool // in the ensemble
 	Connected      bool
 	Remote         string    // address of the connection
-	Since          time.Time // when it was made
+	Since          time.Time // when it was made; or since when there is none, zero if that was not noticed
 	Err            error     // why there is none
 	Sent, Received uint64    // notifications
 }
@@ -309,7 +310,7 @@ func (e *Election) Status() ElectionStatus {
 	var s ElectionStatus
 	e.mu.Lock()
 	for _, p := range e.peers {
-		ps := PeerStatus{ID: p.id, Listed: p.listed, Err: p.err, Sent: p.sent, Received: p.received}
+		ps := PeerStatus{ID: p.id, Listed: p.listed, Since: p.without, Err: p.err, Sent: p.sent, Received: p.received}
 		if p.conn != nil {
 			ps.Connected, ps.Remote, ps.Since, ps.Err = true, p.conn.RemoteAddr().String(), p.conn.since, nil
 		}
@@ -446,7 +447,9 @@ func (e *Election) noteError(p *peer, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if p.conn == nil {
-		p.err = err
+		if p.err = err; p.without.IsZero() {
+			p.without = time.Now()
+		}
 	}
 }
 
@@ -603,7 +606,7 @@ func (e *Election) install(p *peer, conn net.Conn, r *bufio.Reader) *electionCon
 	known := e.peers[p.id] == p
 	old := p.conn
 	if known {
-		p.conn, p.err = c, nil
+		p.conn, p.err, p.without = c, nil, time.Time{}
 	}
 	e.mu.Unlock()
 	if !known {
@@ -632,7 +635,7 @@ func (e *Election) serve(ctx context.Context, p *peer, c *electionConn) {
 	e.mu.Lock()
 	last := p.conn == c
 	if last {
-		p.conn, p.err = nil, err
+		p.conn, p.err, p.without = nil, err, time.Now()
 		if p.mute++; c.heard {
 			p.pause, p.mute = e.cfg.MinBackoff, 0
 		}

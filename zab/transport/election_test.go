@@ -259,7 +259,13 @@ func TestLastNotificationIsSentAgainOnANewConnection(t *testing.T) {
 		conn := rawPeer(t, n, "h2", "h1:3888", m)
 		v.Send(say(2, 7))
 		readNotification(t, conn)
+		time.Sleep(time.Second)
 		conn.Close()
+		lost := time.Now()
+		time.Sleep(time.Minute) // more attempts fail
+		if p := v.peer(2); p.Connected || p.Err == nil || !p.Since.Equal(lost) {
+			t.Errorf("%+v, want no connection since %v", p, lost)
+		}
 		synctest.Wait()
 		conn = rawPeer(t, n, "h2", "h1:3888", m)
 		if got := readNotification(t, conn); got.Round != 7 {
