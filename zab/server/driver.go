@@ -268,6 +268,9 @@ func (s *Server) perform() error {
 
 // expireZnodes proposes the removal of unused containers and TTL znodes.
 func (s *Server) expireZnodes() {
+	if s.prep == nil {
+		return // the leader does
+	}
 	limit := int(float64(s.cfg.MaxContainersPerMinute) * s.cfg.ContainerInterval.Minutes())
 	for _, path := range s.tree.Expired(time.Now().UnixMilli(), max(1, limit)) {
 		r := newRequest(nil, 0, wire.OpDeleteContainer, nil, s.nanos())

@@ -196,8 +196,10 @@ func (m *member) touches() []byte {
 }
 
 // match finds the request of a client here that a transaction, which was not
-// prepared here in this role, answers: the first one of the session that is open.
-// Servers of Apache know it by session and xid too.
+// prepared here in this role, answers: the first one of the session that becomes a
+// transaction. Servers of Apache know it by session and xid too. What stands
+// before it is answered now: a leader has worked on it before, and led when this
+// transaction was committed.
 func (s *Server) match(h *wire.TxnHeader) *request {
 	if s.member == nil {
 		return nil
@@ -208,16 +210,29 @@ func (s *Server) match(h *wire.TxnHeader) *request {
 	if st == nil || st.pending.len() == 0 {
 		return nil
 	}
-	if r := st.pending.first(); r.answeredBy(h.Zxid, h.Cxid, h.Type) {
-		return r
+	open := st.pending.buf[st.pending.head:]
+	i := slices.IndexFunc(open, (*request).isTransaction)
+	if i < 0 || !open[i].answeredBy(h.Zxid, h.Cxid, h.Type) {
+		return nil
 	}
-	return nil
+	r := open[i]
+	for st.pending.first() != r {
+		q := st.pending.first()
+		s.member.unlist(q)
+		s.complete(q)
+	}
+	return r
+}
+
+// isTransaction reports whether a request becomes a transaction.
+func (r *request) isTransaction() bool {
+	return !r.takeOver && r.op != wire.OpSync && r.code == wire.OK
 }
 
 // answeredBy reports whether a transaction comes from the request.
 func (r *request) answeredBy(z zab.Zxid, cxid int32, op wire.Op) bool {
 	switch {
-	case r.takeOver, r.op == wire.OpSync, r.code != wire.OK, r.epoch == 0:
+	case !r.isTransaction(), r.epoch == 0:
 		return false
 	case r.txn.Header.Zxid != 0: // it was proposed here
 		return r.txn.Header.Zxid == z
@@ -270,6 +285,13 @@ func (m *member) abandonPending(st *sessionState, r *request) {
 
 // giveUp ends a request that the leader will not answer, or for nobody.
 func (m *member) giveUp(r *request) {
+	m.unlist(r)
+	m.s.abandon(r)
+}
+
+// unlist takes a request out of the lists of those that wait for something else
+// than a transaction.
+func (m *member) unlist(r *request) {
 	s, g := m.s, &m.learning
 	if i := slices.Index(g.syncs, r); i >= 0 {
 		g.syncs[i] = nil
@@ -285,5 +307,4 @@ func (m *member) giveUp(r *request) {
 			s.due[i] = nil
 		}
 	}
-	s.abandon(r)
 }

@@ -62,24 +62,30 @@ func (m *member) unanswered() []*request {
 	for _, st := range open {
 		pending := st.pending
 		st.pending = fifo{}
-		kept, end := map[*request]bool{}, map[*conn]bool{}
-		for _, r := range pending.buf[pending.head:] {
-			i := slices.IndexFunc(tail, func(t tailTxn) bool {
+		list := pending.buf[pending.head:]
+		end := map[*conn]bool{}
+		kept := 0 // so many stay open
+		for i, r := range list {
+			at := slices.IndexFunc(tail, func(t tailTxn) bool {
 				return t.zxid > s.tree.LastZxid() && t.session == st.id && r.answeredBy(t.zxid, t.cxid, t.op)
 			})
 			switch {
-			case i >= 0:
-				tail = slices.Delete(tail, i, i+1)
-				kept[r] = true
-			case r.isAbandoned() || r.epoch == m.shown.epoch && !r.repeatable():
+			case at >= 0:
+				tail = slices.Delete(tail, at, at+1)
+				for _, q := range list[kept:i] {
+					// What is no transaction is answered together with this one.
+					end[q.conn] = end[q.conn] || q.isTransaction()
+				}
+				kept = i + 1
+			case r.isAbandoned() || r.isTransaction() && r.epoch == m.shown.epoch:
 				end[r.conn] = true
 			}
 		}
-		for pending.len() > 0 {
-			switch r := pending.pop(); {
+		for i, r := range list {
+			switch {
 			case end[r.conn]:
 				s.abandon(r)
-			case kept[r]:
+			case i < kept:
 				st.pending.push(r)
 			default:
 				r.renew()
@@ -89,9 +95,6 @@ func (m *member) unanswered() []*request {
 	}
 	return again
 }
-
-// repeatable reports whether it does no harm to submit a request twice.
-func (r *request) repeatable() bool { return r.takeOver || r.op == wire.OpSync || r.code != wire.OK }
 
 // renew makes a request as it was before it was judged.
 func (r *request) renew() {

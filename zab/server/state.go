@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -434,6 +435,10 @@ func (s *Server) Snapshot(ctx context.Context) (file string, zxid zab.Zxid, err 
 	}
 	result := make(chan outcome, 1)
 	err = s.inDriver(ctx, func() {
+		if !s.serves {
+			result <- outcome{err: errors.New("the server does not serve: nobody knows which of its transactions will stay")}
+			return
+		}
 		if s.freezing {
 			result <- outcome{err: fmt.Errorf("another snapshot is being written")}
 			return
@@ -476,12 +481,12 @@ func (s *Server) SetTraceMask(mask int64) { s.traceMask.Store(mask) }
 // Authorize reports whether credentials may do everything with the root, as
 // Apache's AdminServer asks before it gives out a snapshot.
 func (s *Server) Authorize(scheme string, credentials []byte, from netip.Addr) wire.Code {
+	s.treeMu.RLock()
+	defer s.treeMu.RUnlock()
 	ids, code := s.tree.Authenticate(scheme, credentials, from)
 	if code != wire.OK {
 		return wire.ErrAuthFailed
 	}
-	s.treeMu.RLock()
-	defer s.treeMu.RUnlock()
 	acl, _, code := s.tree.GetACL("/", []wire.ID{{Scheme: "super"}})
 	if code == wire.OK && !s.tree.Allowed(acl, wire.PermAll, ids) {
 		code = wire.ErrNoAuth
