@@ -170,8 +170,11 @@ func TestWhatAnElectionLeavesOpen(t *testing.T) {
 			if got := x.open(); !slices.Equal(got, tc.open) {
 				t.Errorf("open %v, want %v", got, tc.open)
 			}
-			if x.c.closed != tc.closed {
-				t.Errorf("closed %v, want %v", x.c.closed, tc.closed)
+			x.c.mu.Lock()
+			closed := x.c.closed
+			x.c.mu.Unlock()
+			if closed != tc.closed {
+				t.Errorf("closed %v, want %v", closed, tc.closed)
 			}
 			// In the end everything is answered, in order.
 			x.member.forward(again)
