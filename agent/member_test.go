@@ -165,6 +165,62 @@ func TestThreeAgentsAreOneEnsemble(t *testing.T) {
 	await(t, "DNS without a majority", providersSeen(a, 1)) // the last good answer
 }
 
+// TestAHostWithoutAServerThatServesUsesAnother takes a server off the list: its
+// agent goes on with the others.
+func TestAHostWithoutAServerThatServesUsesAnother(t *testing.T) {
+	worlds, configs := fleet(t, 3)
+	worlds[1].writeService(t, "shop.yaml", "service: {name: org.demo.Shop, protocol: dubbo, port: 20880}\n")
+	auth := []client.Auth{{Scheme: "digest", Data: []byte("super:test")}}
+	agents, stops := make([]*Agent, 3), make([]func(), 3)
+	for i := range configs {
+		configs[i].Zab.Server.Znode.SuperDigest = superDigest(auth)
+		agents[i], stops[i] = run(t, configs[i])
+	}
+	for i, a := range agents {
+		await(t, configs[i].Name, ready(a))
+		await(t, "DNS of "+configs[i].Name, providersSeen(a, 1))
+	}
+	session := agents[1].Status().Session
+	if session.Server != inProcess {
+		t.Errorf("the session is at %q", session.Server)
+	}
+
+	c := connect(t, agents[0])
+	if err := c.AddAuth(t.Context(), auth[0].Scheme, auth[0].Data); err != nil {
+		t.Fatal(err)
+	}
+	// Not while the change is under way that a new ensemble begins with.
+	await(t, "server 2 is taken off", func() error {
+		_, _, err := c.Reconfig(t.Context(), "", "2", "", -1)
+		return err
+	})
+	// It may follow the leader until it is restarted; then nobody talks to it.
+	stops[1]()
+	agents[1], _ = run(t, configs[1])
+	await(t, "another server is used", func() error {
+		now := agents[1].Status().Session
+		if now.State != "connected" || now.Server == inProcess || now.ID != session.ID {
+			return fmt.Errorf("session %+v, was %+v", now, session)
+		}
+		return nil
+	})
+	await(t, "it says why", func() error {
+		if why := strings.Join(agents[1].NotReady(), "; "); why != "the ZooKeeper server has been taken off the list of servers" {
+			return errors.New(why)
+		}
+		return nil
+	})
+	for i, a := range agents {
+		await(t, "DNS of "+configs[i].Name, providersSeen(a, 1))
+	}
+	await(t, "the host without a place is shown", func() error {
+		if l := agents[0].Members(); len(l.Members) != 3 || l.Members[1].Name != "host-2" || l.Members[1].Role != "" || !l.Members[1].Alive {
+			return fmt.Errorf("members %+v", l)
+		}
+		return nil
+	})
+}
+
 // A watcher sees everything below a znode.
 type watcher struct {
 	c *client.Client
