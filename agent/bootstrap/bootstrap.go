@@ -113,7 +113,7 @@ func (b *Bootstrap) open(ctx context.Context, keys [][]byte) (err error) {
 		return err
 	}
 	if len(keys) == 0 && !addr.IsLoopback() {
-		b.cfg.Logger.Warn("gossip without a key: everybody who reaches this host can take part in forming the first ensemble", "file", "bootstrap.key_file")
+		b.cfg.Logger.Warn("gossip without a key: everybody who reaches this host can take part in forming the first ensemble, and get the password in bootstrap.auth_file", "file", "bootstrap.key_file")
 	}
 	view := b.view(nil)
 	b.gossip, err = openGossip(ctx, b.cfg, view.Announce(Decide(view)), addr, keys)
@@ -212,9 +212,13 @@ func (b *Bootstrap) decide() (Verdict, error) {
 		if err != nil {
 			return d, err
 		}
+		id := d.Cluster
+		if d.List != nil {
+			id = d.List.ClusterID()
+		}
 		b.cfg.Logger.Info(map[Kind]string{
 			Acknowledge: "list of the first ensemble acknowledged", Form: "first ensemble formed", Join: "ensemble found",
-		}[d.Kind], "list", d.List.text(), "cluster", d.Cluster.String())
+		}[d.Kind], "list", d.List.text(), "cluster", id.String())
 		b.mu.Lock()
 		b.stored = st
 		b.mu.Unlock()
