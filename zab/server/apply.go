@@ -65,7 +65,7 @@ func (s *Server) applyOne(p zab.Proposal) error {
 		if txn, err = s.decoder.Decode(p.Data); err != nil {
 			return fmt.Errorf("committed transaction %v: %w", p.Zxid, err)
 		}
-		if r = s.match(&txn.Header); r != nil {
+		if r = s.match(txn); r != nil {
 			r.txn = *txn
 		}
 	}

@@ -199,11 +199,13 @@ func (m *member) touches() []byte {
 // prepared here in this role, answers: the first one of the session that becomes a
 // transaction. Servers of Apache know it by session and xid too. What stands
 // before it is answered now: a leader has worked on it before, and led when this
-// transaction was committed.
-func (s *Server) match(h *wire.TxnHeader) *request {
+// transaction was committed. If it answers none, the client has gone on elsewhere
+// and this server has not noticed: what is open here comes too late.
+func (s *Server) match(txn *wire.Txn) *request {
 	if s.member == nil {
 		return nil
 	}
+	h := &txn.Header
 	s.sessMu.Lock()
 	st := s.sessions[h.Session]
 	s.sessMu.Unlock()
@@ -213,6 +215,13 @@ func (s *Server) match(h *wire.TxnHeader) *request {
 	open := st.pending.buf[st.pending.head:]
 	i := slices.IndexFunc(open, (*request).isTransaction)
 	if i < 0 || !open[i].answeredBy(h.Zxid, h.Cxid, h.Type) {
+		// What a take-over waits for is from before it; and what was refused for its
+		// server was not done.
+		if refused := isRefusal(txn, wire.ErrSessionMoved); !refused && !open[0].takeOver {
+			for _, r := range open {
+				r.overtaken = true
+			}
+		}
 		return nil
 	}
 	r := open[i]
@@ -222,6 +231,13 @@ func (s *Server) match(h *wire.TxnHeader) *request {
 		s.complete(q)
 	}
 	return r
+}
+
+// isRefusal reports whether a transaction only says that a request was refused
+// with this code.
+func isRefusal(txn *wire.Txn, code wire.Code) bool {
+	body, ok := txn.Body.(*wire.IntRecord)
+	return ok && txn.Header.Type == wire.OpFailed && wire.Code(body.Value) == code
 }
 
 // isTransaction reports whether a request becomes a transaction.

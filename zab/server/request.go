@@ -30,6 +30,8 @@ type request struct {
 	prep  znode.Request
 	txn   wire.Txn
 	epoch zab.Epoch // in which it was proposed, or sent to the leader, last; 0: not yet
+	// overtaken: its session has done something over another server since.
+	overtaken bool
 
 	// What the most frequent writes are decoded with and into: no allocation.
 	decoder wire.Decoder

@@ -45,7 +45,9 @@ func (m *member) noteTail(appended []zab.Proposal) {
 // that, and will be answered when it is committed; or it is in no history that this
 // epoch can have, if it was proposed or sent in an earlier epoch. One that was sent
 // in this epoch already, over a connection that broke, may still be on its way to
-// the leader: its client has to find out.
+// the leader: its client has to find out. And if the client has gone on over
+// another server meanwhile, what it had asked for here must not be done behind that;
+// its old connection may look alive for long.
 func (m *member) unanswered() []*request {
 	s, g := m.s, &m.learning
 	tail := g.tail
@@ -77,8 +79,13 @@ func (m *member) unanswered() []*request {
 					end[q.conn] = end[q.conn] || q.isTransaction()
 				}
 				kept = i + 1
-			case r.isAbandoned() || r.isTransaction() && r.epoch == m.shown.epoch:
+			case r.isAbandoned() || r.overtaken || r.isTransaction() && r.epoch == m.shown.epoch:
 				end[r.conn] = true
+			}
+		}
+		if slices.ContainsFunc(tail, func(t tailTxn) bool { return t.session == st.id && t.zxid > s.tree.LastZxid() }) {
+			for _, r := range list[kept:] {
+				end[r.conn] = true // to be overtaken by what is in the log
 			}
 		}
 		for i, r := range list {

@@ -207,3 +207,52 @@ func TestWhatAnElectionLeavesOpen(t *testing.T) {
 		})
 	}
 }
+
+// A client that has gone to another server, without a word to this one, has given
+// up what it had asked for here.
+func TestWhatAClientHasGoneOnFromIsNotSubmittedAgain(t *testing.T) {
+	elsewhere := func(x *idle, zxid zab.Zxid) zab.Proposal { return x.txn(5, zxid, "/elsewhere") }
+	refused := func(x *idle, zxid zab.Zxid) zab.Proposal {
+		t := wire.Txn{
+			Header: wire.TxnHeader{Session: 7, Cxid: 15, Zxid: zxid, Type: wire.OpFailed},
+			Body:   &wire.IntRecord{Value: int32(wire.ErrSessionMoved)},
+		}
+		return zab.Proposal{Zxid: zxid, Data: t.Append(nil)}
+	}
+	z := zab.NewZxid(1, 2)
+	for _, tc := range []struct {
+		name  string
+		txn   func(*idle, zab.Zxid) zab.Proposal
+		when  string
+		again []int32
+	}{
+		{"before the leader is lost", elsewhere, "before", nil},
+		{"in what the next leader begins with", elsewhere, "sync", nil},
+		{"in the log behind that", elsewhere, "tail", nil},
+		{"but was refused there", refused, "before", []int32{10, 11}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			x := newIdle(t)
+			x.ask("/a", "/b")
+			p := []zab.Proposal{tc.txn(x, z)}
+			var committed, tail []zab.Proposal
+			switch tc.when {
+			case "before":
+				x.commit(p...)
+			case "sync":
+				committed = p
+			case "tail":
+				tail = p
+			}
+			again := x.nextRole(2, committed, tail)
+			if got := xidsOf(again); !slices.Equal(got, tc.again) {
+				t.Errorf("submitted again %v, want %v", got, tc.again)
+			}
+			x.c.mu.Lock()
+			defer x.c.mu.Unlock()
+			if want := tc.again == nil; x.c.closed != want {
+				t.Errorf("closed %v, want %v", x.c.closed, want)
+			}
+		})
+	}
+}
