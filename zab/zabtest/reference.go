@@ -148,26 +148,24 @@ func (f *reference) apply(r *record) {
 	case wire.OpReconfig:
 		return
 	}
-	if h.Session != 0 && (ss == nil || ss.closed != 0) {
-		if m, ok := r.txn.Body.(*wire.MultiTxn); ok {
-			if _, at := m.Failed(); at >= 0 {
-				return
-			}
+	m, multi := r.txn.Body.(*wire.MultiTxn)
+	if multi {
+		if _, at := m.Failed(); at >= 0 {
+			return // one that was refused, also because its session has moved or ended
 		}
+	}
+	if h.Session != 0 && (ss == nil || ss.closed != 0) {
 		f.s.fail("S21", "%v is a change by session %v, which is not open", h.Zxid, h.Session)
 		return
 	}
 	if ss != nil {
 		if h.Cxid < ss.xid {
-			f.s.fail("S30", "%v is request %d of session %v, behind request %d: it came over a connection that the session has left", h.Zxid, h.Cxid, h.Session, ss.xid)
+			f.s.fail("S30", "%v (%v) is request %d of session %v, behind request %d: it came over a connection that the session has left", h.Zxid, h.Type, h.Cxid, h.Session, ss.xid)
 			return
 		}
 		ss.xid = h.Cxid
 	}
-	if m, ok := r.txn.Body.(*wire.MultiTxn); ok {
-		if _, at := m.Failed(); at >= 0 {
-			return
-		}
+	if multi {
 		for i, sub := range m.Txns {
 			var body wire.Record
 			if o != nil {

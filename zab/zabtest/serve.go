@@ -374,6 +374,7 @@ func (v *server) receiveDriver(c *peerConn, p *packet) {
 
 func (v *server) revalidate(id zab.SessionID, by zab.ServerID) bool {
 	g := &v.serving
+	v.prepare() // what came before is judged by who had the session then
 	if g.tracker == nil || !g.tracker.Alive(id) {
 		return false
 	}
