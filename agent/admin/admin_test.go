@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -109,6 +110,14 @@ func startZooKeeper(t testing.TB, change func(*server.Config)) *server.Server {
 			t.Errorf("server: %v", err)
 		}
 	})
+	if cfg.Ensemble != nil {
+		return s // it waits for others
+	}
+	for deadline := time.Now().Add(10 * time.Second); !s.State().Serving; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the server does not serve")
+		}
+	}
 	return s
 }
 

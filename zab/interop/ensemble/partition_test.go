@@ -37,7 +37,11 @@ func newNetwork(t testing.TB, n int) *network {
 	nw.ip("link", "set", bridge, "up")
 	for i := 1; i <= n; i++ {
 		ns, veth := fmt.Sprintf("pk%d-%d", id, i), fmt.Sprintf("pk%d-%d", id, i)
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", ns).Run() })
+		t.Cleanup(func() {
+			// A namespace ends some time after its name; the link has to go now.
+			_ = exec.Command("ip", "link", "del", veth).Run()
+			_ = exec.Command("ip", "netns", "del", ns).Run()
+		})
 		nw.ip("netns", "add", ns)
 		nw.ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", ns)
 		nw.ip("link", "set", veth, "master", bridge)

@@ -63,7 +63,11 @@ func newHosts(t testing.TB, n int, voters ...int) hosts {
 	var hs hosts
 	for i := 1; i <= n; i++ {
 		h := &host{t: t, id: i, dir: filepath.Join(dir, fmt.Sprint(i)), namespace: fmt.Sprintf("pg%d-%d", pid, i), addr: fmt.Sprintf("%s.%d", subnet, i)}
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", h.namespace).Run() })
+		t.Cleanup(func() {
+			// A namespace ends some time after its name; the link has to go now.
+			_ = exec.Command("ip", "link", "del", h.namespace).Run()
+			_ = exec.Command("ip", "netns", "del", h.namespace).Run()
+		})
 		ip(t, "netns", "add", h.namespace)
 		ip(t, "link", "add", h.namespace, "type", "veth", "peer", "name", "eth0", "netns", h.namespace)
 		ip(t, "link", "set", h.namespace, "master", bridge)
