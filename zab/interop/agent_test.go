@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,13 +14,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-zookeeper/zk"
 
 	"github.com/paddockio/paddock/zab/client"
+	"github.com/paddockio/paddock/zab/interop/peer"
 	"github.com/paddockio/paddock/zab/wire"
 )
 
@@ -34,12 +35,12 @@ type agentProcess struct {
 // at connect.
 func startAgent(t *testing.T, connect string) *agentProcess {
 	t.Helper()
-	if binary == "" {
+	if *tested != peer.KindPaddock {
 		t.Skip("a control run has no agent")
 	}
 	dir := t.TempDir()
 	a := &agentProcess{
-		server:   server{kind: paddock, dir: dir, port: freePort(t)},
+		server:   server{kind: peer.KindPaddock, dir: dir, port: freePort(t)},
 		admin:    fmt.Sprintf("127.0.0.1:%d", freePort(t)),
 		dns:      fmt.Sprintf("127.0.0.1:%d", freePort(t)),
 		services: filepath.Join(dir, "services.d"),
@@ -67,27 +68,13 @@ configsync:
 		t.Fatal(err)
 	}
 	a.start(t)
-	t.Cleanup(func() { a.kill() })
 	return a
 }
 
 // start runs the agent and waits until it is ready.
 func (a *agentProcess) start(t *testing.T) {
 	t.Helper()
-	a.cmd = exec.Command(binary, "agent", "-config", filepath.Join(a.dir, "agent.yaml"))
-	log, err := os.OpenFile(filepath.Join(a.dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	a.cmd.Stdout, a.cmd.Stderr = log, log
-	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := a.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	a.done = done
-	go func(cmd *exec.Cmd) { cmd.Wait(); close(done) }(a.cmd)
+	a.Process = peer.Run(t, exec.Command(peer.Paddock(), "agent", "-config", filepath.Join(a.dir, "agent.yaml")), a.logFile())
 	within(t, patience, "the agent is ready", func() error {
 		resp, err := http.Get("http://" + a.admin + "/readyz")
 		if err != nil {
@@ -95,7 +82,7 @@ func (a *agentProcess) start(t *testing.T) {
 		}
 		defer resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s\n%s", resp.Status, a.log())
+			return fmt.Errorf("%s\n%s", resp.Status, a.Tail())
 		}
 		return nil
 	})
@@ -163,7 +150,7 @@ const agentName = "paddock agent"
 // znode below it is another. Against a server of its own, where watchers
 // reconnect, and as the client of a server that goes on, Apache's too.
 func TestAgentRestartIsNotNoticed(t *testing.T) {
-	for _, where := range []string{"own server", "of " + paddock, "of " + apache} {
+	for _, where := range []string{"own server", "of " + peer.KindPaddock, "of " + peer.KindApache} {
 		run(t, agentName, "kill -9", where, func(t *testing.T) {
 			var a *agentProcess
 			var tree *server
@@ -184,13 +171,22 @@ func TestAgentRestartIsNotNoticed(t *testing.T) {
 				}
 				return nil
 			})
-			ctx := timeout(t)
-			watcher, _ := connect(t, tree, client.Config{})
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			watcher, _ := peer.Connect(t, client.Config{Servers: tree.addr()})
 			watch, err := watcher.AddWatch(ctx, "/dubbo", wire.WatchPersistentRecursive)
 			if err != nil {
 				t.Fatal(err)
 			}
-			before := subtree(dumpTree(t, tree), "/dubbo")
+			providers := func() map[string]peer.Znode {
+				t.Helper()
+				all, err := peer.ReadTree(ctx, watcher)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return subtree(all, "/dubbo")
+			}
+			before := providers()
 			if len(before) < 7 {
 				t.Fatalf("only %v below /dubbo", slices.Sorted(maps.Keys(before)))
 			}
@@ -198,7 +194,7 @@ func TestAgentRestartIsNotNoticed(t *testing.T) {
 			session := a.status(t).Session.ID
 
 			for range 3 {
-				a.kill()
+				a.Kill()
 				a.start(t)
 				within(t, patience, "the session is taken up", func() error {
 					s := a.status(t)
@@ -211,7 +207,7 @@ func TestAgentRestartIsNotNoticed(t *testing.T) {
 					return nil
 				})
 			}
-			compareTrees(t, subtree(dumpTree(t, tree), "/dubbo"), before)
+			peer.CompareTrees(t, "after the agent was killed", providers(), before)
 
 			// Events that were under way come before that of this mark.
 			if _, _, err := watcher.Create(ctx, "/dubbo/mark", nil, nil, wire.Persistent); err != nil {
@@ -242,15 +238,15 @@ func TestAgentRestartIsNotNoticed(t *testing.T) {
 	}
 }
 
-func subtree(tree map[string]znode, root string) map[string]znode {
-	maps.DeleteFunc(tree, func(path string, _ znode) bool {
+func subtree(tree map[string]peer.Znode, root string) map[string]peer.Znode {
+	maps.DeleteFunc(tree, func(path string, _ peer.Znode) bool {
 		return path != root && !strings.HasPrefix(path, root+"/")
 	})
 	return tree
 }
 
 // watchAll sets a data watch and a child watch on every znode.
-func watchAll(t *testing.T, conn *zk.Conn, tree map[string]znode) map[string]<-chan zk.Event {
+func watchAll(t *testing.T, conn *zk.Conn, tree map[string]peer.Znode) map[string]<-chan zk.Event {
 	t.Helper()
 	events := map[string]<-chan zk.Event{}
 	for path := range tree {

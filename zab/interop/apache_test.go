@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/paddockio/paddock/zab/interop/peer"
 )
 
 const (
@@ -53,7 +55,7 @@ func TestApachePublishedTests(t *testing.T) {
 		for _, class := range slices.Sorted(maps.Keys(control)) {
 			expected := control[class]
 			simple := class[strings.LastIndexByte(class, '.')+1:]
-			if *peer == paddock && !slices.ContainsFunc(expected, junitCase.passed) {
+			if *tested == peer.KindPaddock && !slices.ContainsFunc(expected, junitCase.passed) {
 				continue
 			}
 			t.Run(simple, func(t *testing.T) {
@@ -64,7 +66,7 @@ func TestApachePublishedTests(t *testing.T) {
 			})
 		}
 	})
-	if *update && *peer == apache {
+	if *update && *tested == peer.KindApache {
 		close(results)
 		for got := range results {
 			control[got[0].class] = mergeReasons(got, control[got[0].class])
@@ -79,7 +81,7 @@ func (c junitCase) passed() bool { return c.status == "PASSED" }
 func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) []junitCase {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "results.tsv")
-	launch := serverCommand(t, *peer, "@jvm")
+	launch := serverCommand(t, *tested, "@jvm")
 	// PortAssignment cuts 11221–32767 into test.junit.threads ranges: 65 to 67 of
 	// 107 are 24085–24687.
 	args := []string{
@@ -95,7 +97,7 @@ func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) 
 	}
 	args = append(args, classProperties[class]...)
 	args = append(args, "paddock.interop.RunTests", file, fmt.Sprintf("threadid=%d", 65+slot), class)
-	if *peer == paddock {
+	if *tested == peer.KindPaddock {
 		for _, c := range expected {
 			if !c.passed() {
 				method, _, _ := strings.Cut(c.method, "[")
@@ -121,7 +123,7 @@ func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) 
 	if len(got) == 0 {
 		t.Fatalf("%s ran no test\n%s", class, tail(printed, 4000))
 	}
-	if *peer == apache && connectTo == "" {
+	if *tested == peer.KindApache && connectTo == "" {
 		return got // it is what is expected
 	}
 	byName := map[string]junitCase{}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/paddockio/paddock/zab/interop/peer"
 )
 
 // debianPackages makes sure that packages are installed: as root by apt.
@@ -25,7 +27,7 @@ func debianPackages(t *testing.T, packages ...string) {
 	}
 	need(t, "apt-get")
 	if os.Getuid() != 0 {
-		missing(t, "Debian's packages %v are not installed, and only root can install them", packages)
+		peer.Missing(t, "Debian's packages %v are not installed, and only root can install them", packages)
 	}
 	if _, _, err := await(t, toolLimit, exec.Command("apt-get", "update")); err != nil {
 		t.Logf("apt-get update: %v", err) // an old list may do
@@ -33,7 +35,7 @@ func debianPackages(t *testing.T, packages ...string) {
 	install := exec.Command("apt-get", append([]string{"install", "-y", "--no-install-recommends"}, packages...)...)
 	install.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	if _, errs, err := await(t, toolLimit, install); err != nil || !installed() {
-		missing(t, "apt-get install %v: %v\n%s", packages, err, tail(errs, 1000))
+		peer.Missing(t, "apt-get install %v: %v\n%s", packages, err, tail(errs, 1000))
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/go-zookeeper/zk"
+
+	"github.com/paddockio/paddock/zab/interop/peer"
 )
 
 const (
@@ -122,7 +124,7 @@ func TestDubbo(t *testing.T) {
 		dns  string
 	}
 	places := []place{{"server", startPeer(t), ""}}
-	if *peer == paddock {
+	if *tested == peer.KindPaddock {
 		agent := startAgent(t, "")
 		places = append(places, place{"agent", &agent.server, agent.dns})
 	}

@@ -263,7 +263,7 @@ func TestGoClientSurvivesRestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.kill()
+		s.Kill()
 		s.start(t)
 		deadline := time.Now().Add(patience)
 		for {

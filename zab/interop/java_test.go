@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/paddockio/paddock/zab/interop/peer"
 )
 
 // javaFlags keep many short-lived JVMs cheap on a small machine.
@@ -24,9 +26,9 @@ var classpaths struct {
 // moreSources are folders beside a project whose sources it shares.
 var moreSources = map[string][]string{"apache": {"client"}, "zk34": {"client"}, "curator": {"client/paddock/interop/Cases.java"}}
 
-// classpath returns the class path of a project in java/: its compiled sources
-// and the jars that its pom.xml names, which Maven fetches. Both are kept in
-// the cache under a hash of the project's files.
+// classpath returns the class path of a project in java/: its compiled sources,
+// kept in the cache under a hash of them, its logging configuration, and the jars
+// that its pom.xml names.
 func classpath(t *testing.T, project string) string {
 	t.Helper()
 	need(t, "java", "javac", "mvn")
@@ -35,7 +37,6 @@ func classpath(t *testing.T, project string) string {
 	if cp, ok := classpaths.byProject[project]; ok {
 		return cp
 	}
-	root := filepath.Join("java", project)
 	sum := sha256.New()
 	var sources []string
 	for _, folder := range append([]string{project}, moreSources[project]...) {
@@ -55,20 +56,12 @@ func classpath(t *testing.T, project string) string {
 		}
 	}
 	dir := cacheDir(t, "java", fmt.Sprintf("%s-%x", project, sum.Sum(nil)[:8]))
-	jarsFile, classes := filepath.Join(dir, "jars"), filepath.Join(dir, "classes")
-	jars, err := os.ReadFile(jarsFile)
-	if err != nil || !allExist(string(jars)) {
-		output(t, exec.Command("mvn", "-q", "-B", "-f", filepath.Join(root, "pom.xml"),
-			"dependency:build-classpath", "-Dmdep.outputFile="+jarsFile))
-		if jars, err = os.ReadFile(jarsFile); err != nil {
-			t.Fatal(err)
-		}
-	}
-	abs, err := filepath.Abs(root) // its logging configuration
+	classes := filepath.Join(dir, "classes")
+	abs, err := filepath.Abs(filepath.Join("java", project))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cp := strings.Join([]string{classes, abs, strings.TrimSpace(string(jars))}, ":")
+	cp := strings.Join([]string{classes, abs, peer.Jars(t, abs)}, ":")
 	if _, err := os.Stat(filepath.Join(dir, "compiled")); err != nil && len(sources) > 0 {
 		output(t, exec.Command("javac", append([]string{"-nowarn", "-d", classes, "-cp", cp}, sources...)...))
 		if err := os.WriteFile(filepath.Join(dir, "compiled"), nil, 0o644); err != nil {
@@ -80,15 +73,6 @@ func classpath(t *testing.T, project string) string {
 	}
 	classpaths.byProject[project] = cp
 	return cp
-}
-
-func allExist(jars string) bool {
-	for _, jar := range strings.Split(strings.TrimSpace(jars), ":") {
-		if _, err := os.Stat(jar); err != nil {
-			return false
-		}
-	}
-	return true
 }
 
 // java is a command that runs a class of a project.

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/paddockio/paddock/zab/interop/peer"
 )
 
 const kazooVersion = "2.11.0"
@@ -45,7 +47,7 @@ func virtualenv(t *testing.T) string {
 		return python
 	}
 	if out, errs, err := await(t, toolLimit, exec.Command("python3", "-m", "venv", "--clear", dir)); err != nil {
-		missing(t, "python3 -m venv: %v\n%s%s", err, out, errs)
+		peer.Missing(t, "python3 -m venv: %v\n%s%s", err, out, errs)
 	}
 	output(t, exec.Command(python, "-m", "pip", "install", "-q", "-r", requirements))
 	if err := os.WriteFile(ready, nil, 0o644); err != nil {
@@ -61,7 +63,7 @@ func TestKazooPublishedTests(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	python := virtualenv(t)
 	dir := t.TempDir()
-	launch := serverCommand(t, *peer)
+	launch := serverCommand(t, *tested)
 	plugin, err := filepath.Abs("kazoo")
 	if err != nil {
 		t.Fatal(err)

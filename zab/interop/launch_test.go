@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/paddockio/paddock/zab/interop/peer"
 )
 
 // connectTo is what clients connect to: "" for a server alone, or "follower" or
@@ -29,8 +31,8 @@ var connectTo = os.Getenv("INTEROP_CONNECT")
 // launches an ensemble and looks like one server.
 func serverCommand(t *testing.T, kind string, jvm ...string) []string {
 	t.Helper()
-	command := []string{binary, "server", "start-foreground"}
-	if kind == apache {
+	command := []string{peer.Paddock(), "server", "start-foreground"}
+	if kind == peer.KindApache {
 		command = slices.Concat([]string{"java"}, jvm, apacheServer(t))
 	}
 	if connectTo == "" {
@@ -172,7 +174,7 @@ func awaitLed(addrs []string) error {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		modes := map[string]int{}
 		for _, addr := range addrs {
-			answer, err := fourLetterWord(addr, "srvr")
+			answer, err := peer.Word(addr, "srvr", wordLimit)
 			_, mode, ok := strings.Cut(answer, "Mode: ")
 			if err == nil && ok {
 				mode, _, _ = strings.Cut(mode, "\n")

@@ -4,7 +4,6 @@ package interop
 
 import (
 	"bytes"
-	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -14,22 +13,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/paddockio/paddock/zab/interop/peer"
 )
 
 var (
 	update = flag.Bool("update", false, "write the results into README.md and, with -peer=apache, the control results into testdata")
-	peer   = flag.String("peer", paddock, "the server under test: paddock, or apache for a control run")
+	tested = flag.String("peer", peer.KindPaddock, "the server under test: paddock, or apache for a control run")
 )
-
-// The two kinds of server a test can start.
-const (
-	paddock = "paddock"
-	apache  = "apache"
-)
-
-// binary is the paddock executable under test, built by TestMain; empty in a
-// control run.
-var binary string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == launchWord {
@@ -40,35 +31,16 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	flag.Parse()
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "paddock-interop")
-		if err != nil {
+	code := peer.Main(m)
+	table := results.table()
+	fmt.Print(table)
+	if *update && *tested == peer.KindPaddock && code == 0 {
+		if err := results.paste("README.md", table); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			return 1
+			code = 1
 		}
-		defer os.RemoveAll(dir)
-		if binary = os.Getenv("INTEROP_PADDOCK"); binary == "" && *peer == paddock {
-			binary = filepath.Join(dir, "paddock")
-			ctx, cancel := context.WithTimeout(context.Background(), toolLimit)
-			defer cancel()
-			build := exec.CommandContext(ctx, "go", "build", "-o", binary, ".")
-			build.Dir = filepath.Join("..", "..")
-			if out, err := build.CombinedOutput(); err != nil {
-				fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-				return 1
-			}
-		}
-		code := m.Run()
-		table := results.table()
-		fmt.Print(table)
-		if *update && *peer == paddock && code == 0 {
-			if err := results.paste("README.md", table); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-		}
-		return code
-	}())
+	}
+	os.Exit(code)
 }
 
 // results collects what ran, for the table in README.md.
@@ -134,22 +106,12 @@ func run(t *testing.T, client, version, name string, f func(t *testing.T)) {
 	})
 }
 
-// missing ends a test whose peer is not on this machine: skipped with the
-// reason on a developer's, failed in CI, where nothing may be missing.
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
 // need looks up programs and ends the test when one is missing.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
-			missing(t, "%s is not on this machine", p)
+			peer.Missing(t, "%s is not on this machine", p)
 		}
 	}
 }

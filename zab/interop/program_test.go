@@ -94,13 +94,8 @@ const dumpSize = 64 << 10
 // stacks is the end of what the server wrote, with what each of its goroutines
 // or threads is doing. It ends the server.
 func (s *server) stacks() string {
-	s.cmd.Process.Signal(syscall.SIGQUIT)
-	select {
-	case <-s.done:
-	case <-time.After(grace): // a JVM goes on
-		s.kill()
-	}
-	return fmt.Sprintf("the server on port %d, %s:\n%s", s.port, s.kind, s.logTail(dumpSize))
+	s.Quit(grace)
+	return fmt.Sprintf("the server on port %d, %s:\n%s", s.port, s.kind, tail([]byte(s.Output()), dumpSize))
 }
 
 func allStacks(servers []*server) string {

@@ -3,9 +3,7 @@
 package interop
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"os"
@@ -14,22 +12,25 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/paddockio/paddock/zab/interop/peer"
 )
 
 // patience bounds every wait for a server: to listen, to end, to answer.
 const patience = 30 * time.Second
 
+// wordLimit is how long a server may take to answer a four-letter word.
+const wordLimit = 5 * time.Second
+
 // A server is one running server process, paddock or Apache, started from a
-// zoo.cfg in dir.
+// zoo.cfg in dir; or what looks like one, see launch_test.go.
 type server struct {
+	*peer.Process
 	kind string
 	dir  string // holds zoo.cfg, data/ and server.log
 	port int
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the process has ended
 }
 
 var lastPort atomic.Int32
@@ -56,7 +57,7 @@ func freePort(t *testing.T) int {
 // startPeer starts the server under test in a fresh directory.
 func startPeer(t *testing.T, settings ...string) *server {
 	t.Helper()
-	return startServer(t, *peer, t.TempDir(), settings...)
+	return startServer(t, *tested, t.TempDir(), settings...)
 }
 
 // startServer starts a server on dir/data and waits until it serves. Settings
@@ -89,41 +90,23 @@ func startServer(t *testing.T, kind, dir string, settings ...string) *server {
 		t.Fatal(err)
 	}
 	s.start(t)
-	t.Cleanup(func() { s.kill() })
 	return s
 }
 
-func (s *server) data() string   { return filepath.Join(s.dir, "data") }
-func (s *server) zooCfg() string { return filepath.Join(s.dir, "zoo.cfg") }
-func (s *server) addr() string   { return fmt.Sprintf("127.0.0.1:%d", s.port) }
-func (s *server) host() string   { return fmt.Sprintf("localhost:%d", s.port) }
+func (s *server) data() string    { return filepath.Join(s.dir, "data") }
+func (s *server) zooCfg() string  { return filepath.Join(s.dir, "zoo.cfg") }
+func (s *server) logFile() string { return filepath.Join(s.dir, "server.log") }
+func (s *server) addr() string    { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+func (s *server) host() string    { return fmt.Sprintf("localhost:%d", s.port) }
 
 // start runs the process and waits until it serves.
 func (s *server) start(t *testing.T) {
 	t.Helper()
-	s.launch(t)
-	s.awaitServing(t)
-}
-
-// launch runs the process.
-func (s *server) launch(t *testing.T) {
-	t.Helper()
 	command := serverCommand(t, s.kind)
-	s.cmd = exec.Command(command[0], append(command[1:], s.zooCfg())...)
-	log, err := os.OpenFile(filepath.Join(s.dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	s.cmd.Stdout, s.cmd.Stderr, s.cmd.Dir = log, log, s.dir
-	// A server must not outlive a test binary that was killed.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	s.done = done
-	go func(cmd *exec.Cmd) { cmd.Wait(); close(done) }(s.cmd)
+	cmd := exec.Command(command[0], append(command[1:], s.zooCfg())...)
+	cmd.Dir = s.dir
+	s.Process = peer.Run(t, cmd, s.logFile())
+	s.awaitServing(t)
 }
 
 // awaitServing waits until "srvr" tells a mode.
@@ -132,49 +115,14 @@ func (s *server) awaitServing(t *testing.T) {
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		select {
-		case <-s.done:
-			t.Fatalf("%s ended at its start: %v\n%s", s.kind, s.cmd.ProcessState, s.log())
+		case <-s.Done():
+			t.Fatalf("%s ended at its start\n%s", s.kind, s.Tail())
 		default:
 		}
-		if answer, err := fourLetterWord(s.addr(), "srvr"); err == nil && strings.Contains(answer, "Mode: ") {
+		if answer, err := peer.Word(s.addr(), "srvr", wordLimit); err == nil && strings.Contains(answer, "Mode: ") {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("%s does not serve on %s\n%s", s.kind, s.addr(), s.stacks())
-}
-
-// kill ends the process as a crash would (kill -9) and waits for its end.
-func (s *server) kill() {
-	s.cmd.Process.Kill()
-	<-s.done
-}
-
-// log is the end of what the server wrote.
-func (s *server) log() []byte { return s.logTail(4000) }
-
-func (s *server) logTail(n int) []byte {
-	b, err := os.ReadFile(filepath.Join(s.dir, "server.log"))
-	if err != nil {
-		return []byte(err.Error())
-	}
-	return tail(b, n)
-}
-
-// fourLetterWord sends a word and returns the answer.
-func fourLetterWord(addr, word string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	conn.SetDeadline(deadline)
-	if _, err := io.WriteString(conn, word); err != nil {
-		return "", err
-	}
-	b, err := io.ReadAll(conn)
-	return string(b), err
 }

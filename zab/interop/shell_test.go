@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/paddockio/paddock/zab/interop/peer"
 )
 
 // TestApacheShell feeds Apache's shell a script and compares what it prints,
@@ -32,7 +34,7 @@ func TestApacheShell(t *testing.T) {
 			}
 			got := normalizeShell(string(stdout) + "---- errors\n" + onlyMessages(string(stderr)))
 			golden := filepath.Join("testdata", "shell", version+".out")
-			if *update && *peer == apache {
+			if *update && *tested == peer.KindApache {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}

@@ -59,31 +59,37 @@ func Missing(t testing.TB, format string, args ...any) {
 }
 
 var fetched struct {
-	sync.Mutex // held while Maven runs
-	classpath  string
+	sync.Mutex // held while Maven or apt runs
+	jars       map[string]string
 }
 
 // Apache returns the class path of Apache's server, its shell, and a logging
 // configuration that prints to standard error: the project java/apache beside
-// this package, whose pom.xml names the versions. Jars stay in Maven's cache,
-// the list of them in the user's.
+// this package, whose pom.xml names the versions.
 func Apache(t testing.TB) string {
+	t.Helper()
+	project, err := filepath.Abs(filepath.Join("..", "java", "apache"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return project + ":" + Jars(t, project)
+}
+
+// Jars returns the class path of what the pom.xml of a project names. Jars stay in
+// Maven's cache, the list of them in the user's.
+func Jars(t testing.TB, project string) string {
 	t.Helper()
 	fetched.Lock()
 	defer fetched.Unlock()
-	if fetched.classpath != "" {
-		return fetched.classpath
+	pom := filepath.Join(project, "pom.xml")
+	if jars, ok := fetched.jars[pom]; ok {
+		return jars
 	}
 	for _, program := range []string{"java", "mvn"} {
 		if _, err := exec.LookPath(program); err != nil {
 			Missing(t, "%s is not on this machine", program)
 		}
 	}
-	project, err := filepath.Abs(filepath.Join("..", "java", "apache"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pom := filepath.Join(project, "pom.xml")
 	b, err := os.ReadFile(pom)
 	if err != nil {
 		t.Fatal(err)
@@ -98,17 +104,25 @@ func Apache(t testing.TB) string {
 		if err := os.MkdirAll(filepath.Dir(list), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		mvn := exec.Command("mvn", "-q", "-B", "-f", pom, "dependency:build-classpath", "-Dmdep.outputFile="+list)
+		ctx, cancel := context.WithTimeout(t.Context(), downloadLimit)
+		defer cancel()
+		mvn := exec.CommandContext(ctx, "mvn", "-q", "-B", "-f", pom, "dependency:build-classpath", "-Dmdep.outputFile="+list)
 		if out, err := mvn.CombinedOutput(); err != nil {
-			Missing(t, "Maven cannot fetch Apache's server: %v\n%s", err, out)
+			Missing(t, "Maven cannot fetch what %s names: %v\n%s", pom, err, out)
 		}
 		if jars, err = os.ReadFile(list); err != nil {
 			t.Fatal(err)
 		}
 	}
-	fetched.classpath = project + ":" + strings.TrimSpace(string(jars))
-	return fetched.classpath
+	if fetched.jars == nil {
+		fetched.jars = map[string]string{}
+	}
+	fetched.jars[pom] = strings.TrimSpace(string(jars))
+	return fetched.jars[pom]
 }
+
+// downloadLimit is how long Maven or apt may take.
+const downloadLimit = 5 * time.Minute
 
 func allExist(jars string) bool {
 	for _, jar := range strings.Split(strings.TrimSpace(jars), ":") {
@@ -134,7 +148,7 @@ func Debian(t testing.TB) string {
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Getuid() != 0 {
 		Missing(t, "Debian's libzookeeper-java is not installed, and only root can install it")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), downloadLimit)
 	defer cancel()
 	_ = exec.CommandContext(ctx, "apt-get", "update").Run() // an old list may do
 	install := exec.CommandContext(ctx, "apt-get", "install", "-y", "--no-install-recommends", "libzookeeper-java")

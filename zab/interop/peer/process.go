@@ -69,6 +69,17 @@ func (p *Process) Term(t testing.TB) {
 	}
 }
 
+// Quit makes a Go program or a JVM write what each goroutine or thread is doing
+// (SIGQUIT), and ends it, after grace if it goes on as a JVM does.
+func (p *Process) Quit(grace time.Duration) {
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT) // it may have ended
+	select {
+	case <-p.done:
+	case <-time.After(grace):
+		p.Kill()
+	}
+}
+
 // Signal sends a signal.
 func (p *Process) Signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
@@ -237,7 +248,13 @@ func (s *Server) launch(t testing.TB) {
 func (s *Server) Word(word string) (string, error) { return s.word(word, 10*time.Second) }
 
 func (s *Server) word(word string, limit time.Duration) (string, error) {
-	conn, err := net.DialTimeout("tcp", s.Addr(), time.Second)
+	return Word(s.Addr(), word, limit)
+}
+
+// Word asks the server at an address a four-letter word, and wants an answer
+// within limit.
+func Word(addr, word string, limit time.Duration) (string, error) {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
 		return "", err
 	}

@@ -56,7 +56,7 @@ const configPath = "/zookeeper/config"
 // stops and from whom none is hidden.
 func ReadState(t testing.TB, s *Server) *State {
 	t.Helper()
-	st := &State{Znodes: map[string]Znode{}, Zxid: s.Zxid(t), Digests: s.digests(t)}
+	st := &State{Zxid: s.Zxid(t), Digests: s.digests(t)}
 	c, stop := Connect(t, client.Config{
 		Servers: s.Addr(), SessionTimeout: 30 * time.Second, Auth: []client.Auth{{Scheme: "digest", Data: []byte(Super)}},
 	})
@@ -66,8 +66,29 @@ func ReadState(t testing.TB, s *Server) *State {
 	if err := c.Sync(ctx, "/"); err != nil {
 		t.Fatalf("sync on %s: %v\n%s", s.Kind, err, s.Tail())
 	}
+	tree, err := ReadTree(ctx, c)
+	if err != nil {
+		t.Fatalf("reading the tree of %s: %v", s.Kind, err)
+	}
+	st.Znodes = tree
+	if n, err := c.AllChildrenNumber(ctx, "/"); err != nil || n != len(st.Znodes)-1 {
+		t.Errorf("%s counts %d znodes below /, %v; there are %d", s.Kind, n, err, len(st.Znodes)-1)
+	}
+	if err := c.CloseSession(ctx); err != nil {
+		t.Fatal(err)
+	}
+	z := st.Znodes[configPath]
+	z.Data = []byte(strings.Join(slices.Sorted(strings.Lines(strings.TrimSpace(string(z.Data))+"\n")), ""))
+	z.Stat.Mtime = 0
+	st.Znodes[configPath] = z
+	return st
+}
+
+// ReadTree reads every znode that a client may see, with its stat and its ACL.
+func ReadTree(ctx context.Context, c *client.Client) (map[string]Znode, error) {
+	tree := map[string]Znode{}
 	var (
-		mu    sync.Mutex // guards st.Znodes and fault
+		mu    sync.Mutex // guards tree and fault
 		fault error
 		wg    sync.WaitGroup
 		slots = make(chan struct{}, 64) // requests under way
@@ -85,7 +106,7 @@ func ReadState(t testing.TB, s *Server) *State {
 			err = fmt.Errorf("%s: %d bytes, %d children, stats %+v, %+v, %+v", path, len(data), len(names), stat, aclStat, childStat)
 		}
 		mu.Lock()
-		st.Znodes[path] = Znode{data, stat, acl}
+		tree[path] = Znode{data, stat, acl}
 		fault = errors.Join(fault, err)
 		mu.Unlock()
 		if path == "/" {
@@ -99,25 +120,27 @@ func ReadState(t testing.TB, s *Server) *State {
 	wg.Add(1)
 	visit("/")
 	wg.Wait()
-	if fault != nil {
-		t.Fatalf("reading the tree of %s: %v", s.Kind, fault)
-	}
-	if n, err := c.AllChildrenNumber(ctx, "/"); err != nil || n != len(st.Znodes)-1 {
-		t.Errorf("%s counts %d znodes below /, %v; there are %d", s.Kind, n, err, len(st.Znodes)-1)
-	}
-	if err := c.CloseSession(ctx); err != nil {
-		t.Fatal(err)
-	}
-	z := st.Znodes[configPath]
-	z.Data = []byte(strings.Join(slices.Sorted(strings.Lines(strings.TrimSpace(string(z.Data))+"\n")), ""))
-	z.Stat.Mtime = 0
-	st.Znodes[configPath] = z
-	return st
+	return tree, fault
 }
 
 // CompareStates reports every difference between two states, up to a few, and
 // returns how many digests of the same zxid both have.
 func CompareStates(t testing.TB, what string, got, want *State) (digests int) {
+	t.Helper()
+	CompareTrees(t, what, got.Znodes, want.Znodes)
+	for zxid, digest := range got.Digests {
+		if w, ok := want.Digests[zxid]; ok {
+			digests++
+			if w != digest {
+				t.Errorf("%s: digest at %v is %s, want %s", what, zxid, digest, w)
+			}
+		}
+	}
+	return digests
+}
+
+// CompareTrees reports every difference between two trees, up to a few.
+func CompareTrees(t testing.TB, what string, got, want map[string]Znode) {
 	t.Helper()
 	n := 0
 	report := func(format string, args ...any) {
@@ -126,31 +149,22 @@ func CompareStates(t testing.TB, what string, got, want *State) (digests int) {
 			t.Errorf(what+": "+format, args...)
 		}
 	}
-	for _, path := range slices.Sorted(maps.Keys(want.Znodes)) {
-		g, ok := got.Znodes[path]
-		if w := want.Znodes[path]; !ok {
+	for _, path := range slices.Sorted(maps.Keys(want)) {
+		g, ok := got[path]
+		if w := want[path]; !ok {
 			report("%q is missing, was %v", path, w)
 		} else if !g.equal(w) {
 			report("%q\n got %v\nwant %v", path, g, w)
 		}
 	}
-	for _, path := range slices.Sorted(maps.Keys(got.Znodes)) {
-		if _, ok := want.Znodes[path]; !ok {
-			report("%q should not be there: %v", path, got.Znodes[path])
-		}
-	}
-	for zxid, digest := range got.Digests {
-		if w, ok := want.Digests[zxid]; ok {
-			digests++
-			if w != digest {
-				report("digest at %v is %s, want %s", zxid, digest, w)
-			}
+	for _, path := range slices.Sorted(maps.Keys(got)) {
+		if _, ok := want[path]; !ok {
+			report("%q should not be there: %v", path, got[path])
 		}
 	}
 	if n > 10 {
 		t.Errorf("%s: %d differences", what, n)
 	}
-	return digests
 }
 
 // digests asks the AdminServer's command "hash".
