@@ -131,6 +131,9 @@ func (m *Member) Launch(t testing.TB) {
 	m.running, m.paused = true, false
 }
 
+// PID is the number of the member's process.
+func (m *Member) PID() int { return m.cmd.Process.Pid }
+
 // Kill ends the process as a crash would (kill -9).
 func (m *Member) Kill() {
 	m.Server.Kill()
