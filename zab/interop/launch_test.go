@@ -97,6 +97,10 @@ func launchEnsemble(args []string) error {
 		}
 		lines = append(lines, line+"\n")
 	}
+	held, err := holdAlone(filepath.Join(filepath.Dir(cfg), "members.lock"))
+	if err != nil {
+		return err
+	}
 	ended := make(chan error, n) // each member's end
 	var running []*exec.Cmd
 	start := func(id int, cfg, data string, own ...string) error {
@@ -112,6 +116,7 @@ func launchEnsemble(args []string) error {
 		}
 		cmd := exec.Command(command[0], slices.Concat(command[1:], []string{cfg})...)
 		cmd.Dir, cmd.Stdout, cmd.Stderr = filepath.Dir(cfg), os.Stdout, os.Stderr
+		cmd.ExtraFiles = []*os.File{held}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			return err
@@ -165,6 +170,24 @@ func launchEnsemble(args []string) error {
 				<-ended
 			}
 			return nil
+		}
+	}
+}
+
+// holdAlone locks a file that members inherit, and with it the lock: members of a
+// launcher that was killed end a moment after it.
+func holdAlone(name string) (*os.File, error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("members of a launcher before go on: %w", err)
 		}
 	}
 }

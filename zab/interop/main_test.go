@@ -3,7 +3,6 @@
 package interop
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -32,10 +31,9 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	code := peer.Main(m)
-	table := results.table()
-	fmt.Print(table)
+	fmt.Print(results.table())
 	if *update && *tested == peer.KindPaddock && code == 0 {
-		if err := results.paste("README.md", table); err != nil {
+		if err := results.paste("README.md"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -78,19 +76,46 @@ func (r *report) table() string {
 	return "| client | version | cases | passed |\n| --- | --- | ---: | ---: |\n" + strings.Join(lines, "")
 }
 
-// paste puts the table between the two marks of the file.
-func (*report) paste(file, table string) error {
+// columns are those of the table in README.md: what clients were connected to.
+var columns = []string{"", "follower", "observer"}
+
+// paste puts what passed into the column of connectTo in the table between the two
+// marks of the file, whose other columns stay.
+func (r *report) paste(file string) error {
 	const begin, end = "<!-- results begin -->\n", "<!-- results end -->"
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	head, rest, ok := bytes.Cut(b, []byte(begin))
-	_, tail, ok2 := bytes.Cut(rest, []byte(end))
+	head, rest, ok := strings.Cut(string(b), begin)
+	table, tail, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
 		return fmt.Errorf("%s has no marks for the results", file)
 	}
-	return os.WriteFile(file, slices.Concat(head, []byte(begin), []byte(table), []byte(end), tail), 0o644)
+	cells := map[[2]string][]string{}
+	for line := range strings.Lines(table) {
+		if f := strings.Split(strings.TrimSpace(line), " | "); len(f) == 2+len(columns) {
+			f[0], f[len(f)-1] = strings.TrimPrefix(f[0], "| "), strings.TrimSuffix(f[len(f)-1], " |")
+			cells[[2]string{f[0], f[1]}] = f[2:]
+		}
+	}
+	const title = "| client | version | one server | follower | observer |\n| --- | --- | ---: | ---: | ---: |\n"
+	delete(cells, [2]string{"client", "version"})
+	delete(cells, [2]string{"---", "---"})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, row := range r.rows {
+		if cells[key] == nil {
+			cells[key] = make([]string, len(columns))
+		}
+		cells[key][slices.Index(columns, connectTo)] = fmt.Sprint(row.passed)
+	}
+	var lines []string
+	for key, row := range cells {
+		lines = append(lines, fmt.Sprintf("| %s | %s | %s |\n", key[0], key[1], strings.Join(row, " | ")))
+	}
+	slices.Sort(lines)
+	return os.WriteFile(file, []byte(head+begin+title+strings.Join(lines, "")+end+tail), 0o644)
 }
 
 // run is t.Run for a case that counts in the table.
