@@ -140,6 +140,16 @@ func (m *Member) Kill() {
 	m.running = false
 }
 
+// End is Kill, but the member may have ended before, or never have run.
+func (m *Member) End() {
+	if m.running {
+		m.Kill()
+	}
+}
+
+// Up reports whether the member runs, or is paused, as far as the Ensemble knows.
+func (m *Member) Up() bool { return m.running }
+
 // Term asks the process to end and waits until it has.
 func (m *Member) Term(t testing.TB) {
 	t.Helper()

@@ -55,7 +55,7 @@ const eventQueue = 256
 // config is that of the clients; its Dial should record. Equal seeds give equal
 // choices, but nothing else repeats.
 func Run(ctx context.Context, config client.Config, loads []checker.Workload, clients int, seed uint64) (answered int, err error) {
-	if err := setupAll(ctx, config, loads); err != nil {
+	if err := Setup(ctx, config, loads); err != nil {
 		return 0, err
 	}
 	var wg sync.WaitGroup
@@ -75,8 +75,9 @@ func Run(ctx context.Context, config client.Config, loads []checker.Workload, cl
 	return answered, errors.Join(errs...)
 }
 
-// setupAll sets workloads up with a client of its own.
-func setupAll(ctx context.Context, config client.Config, loads []checker.Workload) error {
+// Setup makes what workloads need before their workers begin, with a client of its
+// own. It tries again after a lost connection, until ctx ends.
+func Setup(ctx context.Context, config client.Config, loads []checker.Workload) error {
 	c, err := client.New(config)
 	if err != nil {
 		return err

@@ -1,0 +1,98 @@
+//go:build interop && linux
+
+package nemesis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/paddockio/paddock/zab/client"
+	"github.com/paddockio/paddock/zab/interop/peer"
+	"github.com/paddockio/paddock/zab/wire"
+	"github.com/paddockio/paddock/zab/zabtest/checker"
+)
+
+// A pulse writes through each server by itself, again and again, to tell when the
+// ensemble serves.
+type pulse struct {
+	began time.Time
+
+	mu   sync.Mutex
+	acks []ack // of the present fault
+}
+
+const pulseEvery = 10 * time.Millisecond
+
+func pulsePath(m *peer.Member) string { return fmt.Sprintf("/pulse-%d", m.ID) }
+
+// pulseSetup makes the znodes.
+func pulseSetup(e *peer.Ensemble) checker.Workload {
+	w := checker.Workload{Name: "pulse"}
+	for _, m := range e.Members {
+		w.Setup = append(w.Setup, checker.Args{Op: wire.OpCreate2, Path: pulsePath(m)})
+	}
+	return w
+}
+
+// run writes through one member until ctx ends.
+func (p *pulse) run(ctx context.Context, t testing.TB, m *peer.Member, cfg client.Config) {
+	cfg.Servers = m.Addr()
+	c, err := client.New(cfg)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { c.Run(ctx) })
+	beat := time.NewTicker(pulseEvery)
+	defer beat.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+		}
+		call := p.now()
+		_, err := c.Set(ctx, pulsePath(m), []byte(strconv.Itoa(n)), -1)
+		switch {
+		case err == nil:
+			p.mu.Lock()
+			p.acks = append(p.acks, ack{m.ID, call, p.now()})
+			p.mu.Unlock()
+		case ctx.Err() != nil, errors.Is(err, wire.ErrConnectionLoss), errors.Is(err, wire.ErrSessionExpired), errors.Is(err, wire.ErrSessionMoved):
+		default:
+			t.Errorf("pulse of %v: %v", m, err)
+			return
+		}
+	}
+}
+
+func (p *pulse) now() time.Duration { return time.Since(p.began) }
+
+// forget drops what came before a fault, and is the time of that.
+func (p *pulse) forget() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.acks = nil
+	return p.now()
+}
+
+// look calls f with the acks so far.
+func (p *pulse) look(f func([]ack)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(p.acks)
+}
+
+// tcp makes the connections below the recorder.
+func tcp(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
+}
