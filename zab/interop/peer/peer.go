@@ -65,13 +65,14 @@ var fetched struct {
 
 // Apache returns the class path of Apache's server, its shell, and a logging
 // configuration that prints to standard error: the project java/apache beside
-// this package, whose pom.xml names the versions.
+// this package, wherever the test is, whose pom.xml names the versions.
 func Apache(t testing.TB) string {
 	t.Helper()
-	project, err := filepath.Abs(filepath.Join("..", "java", "apache"))
+	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("go list: %v", err)
 	}
+	project := filepath.Join(strings.TrimSpace(string(module)), "zab", "interop", "java", "apache")
 	return project + ":" + Jars(t, project)
 }
 
