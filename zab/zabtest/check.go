@@ -100,6 +100,7 @@ func (c *checker) started(v *server) {
 		c.s.fail("S8", "server %d recovered up to %v, which is not between %v (surely on its disk) and %v", v.id, r.zxid, w.durable.zxid, w.appended.zxid)
 		return
 	}
+	c.s.checks.safe(8, 13)
 	c.digest(v, v.tree, r, "S14")
 	accepted, _ := v.store.AcceptedEpoch()
 	current, _ := v.store.CurrentEpoch()
@@ -131,6 +132,7 @@ func (c *checker) stopped(v *server) {
 }
 
 func (c *checker) digest(v *server, t *znode.Tree, r *record, rule string) {
+	c.s.checks.safe(14, 16)
 	if t.Digest() != r.digest {
 		c.s.fail(rule, "server %d: the tree at %v has digest %x, must have %x", v.id, r.zxid, t.Digest(), r.digest)
 	}
@@ -196,6 +198,7 @@ func (c *checker) appending(v *server, p zab.Proposal) {
 	if !c.same(v, &p, r) {
 		return
 	}
+	c.s.checks.safe(3, 15)
 	if r.prev != v.view.appended {
 		c.s.fail("S15", "server %d logs %v behind %v, where it was proposed behind %v", v.id, r.zxid, v.view.appended.zxid, r.prev.zxid)
 		return
@@ -221,6 +224,7 @@ func (c *checker) storing(v *server, e zab.Epoch, accepted bool) {
 
 func (c *checker) stored(v *server, e zab.Epoch, accepted bool) {
 	w := &v.view
+	c.s.checks.safe(13)
 	if accepted {
 		if e < w.accepted {
 			c.s.fail("S13", "server %d: accepted epoch goes back from %d to %d", v.id, w.accepted, e)
@@ -237,6 +241,7 @@ func (c *checker) stored(v *server, e zab.Epoch, accepted bool) {
 
 // truncating begins a cut of the log.
 func (c *checker) truncating(v *server, z zab.Zxid) {
+	c.s.checks.safe(10)
 	r := c.rec(v, z, "truncates to")
 	w := &v.view
 	if !w.appended.holds(r) {
@@ -249,6 +254,7 @@ func (c *checker) truncating(v *server, z zab.Zxid) {
 // loses checks that a log that ended at old and will end at r gives up nothing
 // that is committed.
 func (c *checker) loses(v *server, old, r *record, how string) {
+	c.s.checks.safe(10)
 	for q := old; !r.holds(q); q = q.prev {
 		if q.depth < len(c.committed) && c.committed[q.depth] == q {
 			c.s.fail("S10", "server %d %s %v and gives up %v, which is committed", v.id, how, r.zxid, q.zxid)
@@ -298,11 +304,13 @@ func (c *checker) wiped(v *server) {
 
 // loaded checks a snapshot that came over a link (S17).
 func (c *checker) loaded(v *server, t *znode.Tree) {
+	c.s.checks.safe(17)
 	c.digest(v, t, c.rec(v, t.LastZxid(), "was sent the snapshot"), "S17")
 }
 
 // snapshot checks the label of a snapshot that was written.
 func (c *checker) snapshot(v *server, z zab.Zxid) {
+	c.s.checks.safe(17)
 	r := c.rec(v, z, "wrote the snapshot")
 	if !v.view.durable.holds(r) {
 		c.s.fail("S17", "server %d wrote a snapshot of %v, its log ends at %v", v.id, z, v.view.durable.zxid)
@@ -311,6 +319,7 @@ func (c *checker) snapshot(v *server, z zab.Zxid) {
 
 // applyTo applies a transaction to a tree of the server.
 func (c *checker) applyTo(v *server, t *znode.Tree, p zab.Proposal) *record {
+	c.s.checks.safe(2, 16)
 	r := c.rec(v, p.Zxid, "applies")
 	if r == c.root || !c.same(v, &p, r) {
 		return nil
@@ -329,6 +338,7 @@ func (c *checker) applyTo(v *server, t *znode.Tree, p zab.Proposal) *record {
 
 // applied checks a delivery.
 func (c *checker) applied(v *server, r *record) {
+	c.s.checks.safe(14, 18)
 	c.s.event(evApply, v, uint64(r.zxid), r.digest)
 	if v.shown.role == zab.Looking {
 		c.s.fail("S18", "server %d applies %v while it is looking", v.id, r.zxid)
@@ -347,6 +357,7 @@ func (c *checker) applied(v *server, r *record) {
 // settled looks at what a server shows after a Ready.
 func (c *checker) settled(v *server) {
 	w, h := &v.view, &v.shown
+	c.s.checks.safe(1)
 	if h.role == zab.Leading && h.phase >= zab.Synchronization {
 		if by, ok := c.leaders[h.epoch]; !ok {
 			c.leaders[h.epoch] = v.id
@@ -363,6 +374,7 @@ func (c *checker) settled(v *server) {
 	if !serves {
 		return
 	}
+	c.s.checks.safe(9, 13)
 	if w.current != h.epoch {
 		c.s.fail("S13", "server %d serves in epoch %d, its current epoch is %d", v.id, h.epoch, w.current)
 		return
@@ -377,6 +389,7 @@ func (c *checker) settled(v *server) {
 // leads checks a leader that begins to serve: it has applied all it has.
 func (c *checker) leads(v *server) {
 	c.s.stats.Reigns++
+	c.s.checks.safe(7)
 	if !v.view.applied.holds(c.last()) {
 		c.s.fail("S7", "server %d leads epoch %d and has applied %v, but %v is committed", v.id, v.shown.epoch, v.view.applied.zxid, c.last().zxid)
 	}
@@ -384,6 +397,7 @@ func (c *checker) leads(v *server) {
 
 // commit notes that a transaction, and all before it, is committed.
 func (c *checker) commit(v *server, r *record) {
+	c.s.checks.safe(2, 4)
 	if r.depth < len(c.committed) {
 		if c.committed[r.depth] != r {
 			c.s.fail("S2", "server %d commits %v as number %d, where %v is committed", v.id, r.zxid, r.depth, c.committed[r.depth].zxid)
@@ -402,6 +416,11 @@ func (c *checker) commit(v *server, r *record) {
 		c.committed[i], c.committed[j] = c.committed[j], c.committed[i]
 	}
 	for _, q := range c.committed[from:] {
+		c.s.checks.safe(5, 6)
+		if !q.zxid.Follows(q.prev.zxid) {
+			c.s.fail("S5", "%v is committed behind %v", q.zxid, q.prev.zxid)
+			return
+		}
 		if q.prev.zxid.Epoch() > q.zxid.Epoch() {
 			c.s.fail("S6", "%v is committed behind %v", q.zxid, q.prev.zxid)
 			return
@@ -422,6 +441,7 @@ func (c *checker) quorums() {
 	if last == c.root {
 		return
 	}
+	c.s.checks.safe(8)
 	for _, v := range c.s.servers {
 		if !c.list.IsVoter(v.id) || v.lost || v.wiped || v.damaged || v.view.durable.holds(last) {
 			continue
@@ -460,6 +480,7 @@ func (c *checker) sending(v *server, conn *peerConn, m *zab.Message) {
 		return
 	}
 	w := &v.view
+	c.s.checks.safe(19)
 	switch m.Type {
 	case zab.MsgAck:
 		c.acking(v, conn, m)
@@ -527,6 +548,7 @@ func (c *checker) claims(v *server, z zab.Zxid, where string) {
 // acking checks an acknowledgement (S11, S12).
 func (c *checker) acking(v *server, conn *peerConn, m *zab.Message) {
 	w := &v.view
+	c.s.checks.safe(12)
 	if m.Zxid.Counter() != 0 {
 		r := c.rec(v, m.Zxid, "acknowledges")
 		if !w.durable.holds(r) {
@@ -537,6 +559,7 @@ func (c *checker) acking(v *server, conn *peerConn, m *zab.Message) {
 		}
 		return
 	}
+	c.s.checks.safe(11)
 	conn.acked = true
 	v.lost, v.wiped = false, false // it holds what the leader's epoch began with
 	if w.current != m.Zxid.Epoch() {
@@ -555,6 +578,7 @@ func (c *checker) voting(v *server, n *zab.Notification) {
 	if n.State != zab.Looking || n.NoVote || n.Vote.Leader != v.id {
 		return
 	}
+	c.s.checks.safe(20)
 	if v.observer && !c.s.p.reconfig || v.lost {
 		c.s.fail("S19", "server %d has no vote and votes", v.id)
 	}
@@ -581,6 +605,7 @@ func (c *checker) closed(v *server, cl zab.Closing) {
 
 // expiring checks that a session has had its time (S23).
 func (c *checker) expiring(v *server, id zab.SessionID) {
+	c.s.checks.safe(23)
 	h, ok := v.serving.heard[id]
 	if !ok {
 		c.s.fail("S23", "leader %d expires session %v, which it does not know", v.id, id)

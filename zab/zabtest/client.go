@@ -29,6 +29,9 @@ type client struct {
 	thinking bool
 	quiet    bool // issues nothing more
 	watches  []clientWatch
+	lasting  []lastingWatch
+	told     told
+	ids      []wire.ID
 	ops      int
 }
 
@@ -40,21 +43,6 @@ type operation struct {
 	floor  zab.Zxid // the largest zxid that any client had seen of a finished write
 	fresh  zab.Zxid // of a read behind a sync: the floor of the sync
 }
-
-// clientWatch is a watch as the client knows it.
-type clientWatch struct {
-	path string
-	kind watchKind
-	zxid zab.Zxid // of the reply that the registration came with
-}
-
-type watchKind uint8
-
-const (
-	watchData watchKind = iota
-	watchExist
-	watchChild
-)
 
 // reply is what a server sends to a client.
 type reply struct {
@@ -407,18 +395,26 @@ func (k *clientConn) read(r *request) reply {
 		mode := watch.Data
 		switch r.op {
 		case wire.OpExists:
-			rep.stat, rep.err = v.tree.Exists(b.Path, nil)
+			rep.stat, rep.err = v.tree.Exists(b.Path, k.c.ids)
 		case wire.OpGetData:
-			rep.data, rep.stat, rep.err = v.tree.Get(b.Path, nil)
+			rep.data, rep.stat, rep.err = v.tree.Get(b.Path, k.c.ids)
 		default:
 			mode = watch.Child
-			rep.children, rep.stat, rep.err = v.tree.Children(b.Path, nil)
+			rep.children, rep.stat, rep.err = v.tree.Children(b.Path, k.c.ids)
 		}
 		if b.Watch && (rep.err == wire.OK || r.op == wire.OpExists && rep.err == wire.ErrNoNode) {
 			v.serving.watches.Add(k, b.Path, mode)
 		}
 	case *wire.SetWatches:
 		k.setWatches(b)
+	case *wire.PathMode:
+		if r.op == wire.OpAddWatch {
+			v.serving.watches.Add(k, b.Path, lastingModes[b.Mode])
+			break
+		}
+		if modes, _ := watch.ModeOf(b.Mode); !v.serving.watches.Remove(k, b.Path, modes) {
+			rep.err = wire.ErrNoWatcher
+		}
 	}
 	return rep
 }
@@ -444,6 +440,12 @@ func (k *clientConn) setWatches(b *wire.SetWatches) {
 			}
 		}
 	}
+	for _, path := range b.Persistent {
+		v.serving.watches.Add(k, path, watch.Persistent)
+	}
+	for _, path := range b.PersistentRecursive {
+		v.serving.watches.Add(k, path, watch.Recursive)
+	}
 }
 
 // The client's side.
@@ -456,11 +458,12 @@ func (c *client) connected(k *clientConn, id zab.SessionID) {
 		c.s.log(k.v, fmt.Sprintf("client %d has", c.idx), id)
 	}
 	if !moved {
-		c.session, c.lastZxid, c.watches = id, 0, nil
+		c.forget()
+		c.session = id
 		c.s.check.sessionOpened(c, id)
 	} else {
 		c.s.probe("session taken up")
-		if len(c.watches) > 0 {
+		if len(c.watches)+len(c.lasting) > 0 {
 			c.rewatch()
 		}
 	}
@@ -472,10 +475,13 @@ func (c *client) expired(k *clientConn, id zab.SessionID) {
 	c.s.probe("client learns of expiry")
 	if c.session == id {
 		c.s.check.sessionLost(c)
-		c.session, c.lastZxid, c.watches = 0, 0, nil
+		c.forget()
 	}
 	c.lostConn(k)
 }
+
+// forget is the end of the session for the client.
+func (c *client) forget() { c.session, c.lastZxid, c.watches, c.lasting = 0, 0, nil, nil }
 
 func (c *client) lostConn(k *clientConn) { k.lostBy(c) }
 
@@ -503,7 +509,7 @@ func (c *client) issue(op wire.Op, path string, body wire.Record) *operation {
 		return nil
 	}
 	c.xid++
-	r := &request{session: c.session, xid: c.xid, op: op, body: body}
+	r := &request{session: c.session, xid: c.xid, op: op, body: body, ids: c.ids}
 	o := &operation{req: r, path: path, called: c.s.now, floor: c.s.check.returned}
 	c.inflight.push(o)
 	c.ops++
@@ -530,11 +536,11 @@ func (c *client) receive(r reply) {
 	c.lastZxid = max(c.lastZxid, r.zxid)
 	switch {
 	case r.op == wire.OpCloseSession && r.err == wire.OK:
-		c.session, c.lastZxid, c.watches = 0, 0, nil
+		c.forget()
 		c.disconnect()
 	case r.err == wire.ErrSessionExpired:
 		c.s.check.sessionLost(c)
-		c.session, c.lastZxid, c.watches = 0, 0, nil
+		c.forget()
 		c.disconnect()
 	case r.err == wire.ErrSessionMoved:
 		c.disconnect()
@@ -543,7 +549,7 @@ func (c *client) receive(r reply) {
 
 // rewatch tells a new server of the watches.
 func (c *client) rewatch() {
-	b := &wire.SetWatches{RelativeZxid: c.lastZxid}
+	b := &wire.SetWatches{RelativeZxid: c.lastZxid, HasPersistent: true}
 	for _, w := range c.watches {
 		switch w.kind {
 		case watchData:
@@ -554,5 +560,14 @@ func (c *client) rewatch() {
 			b.Child = append(b.Child, w.path)
 		}
 	}
-	c.issue(wire.OpSetWatches, "", b)
+	for i := range c.lasting {
+		w := &c.lasting[i]
+		w.resting = true // what happens before the server knows of it is not told
+		if w.recursive {
+			b.PersistentRecursive = append(b.PersistentRecursive, w.path)
+		} else {
+			b.Persistent = append(b.Persistent, w.path)
+		}
+	}
+	c.issue(wire.OpSetWatches2, "", b)
 }

@@ -15,6 +15,7 @@ type mutant struct {
 	ignorePause bool
 	noConfirm   bool
 	rangeTest   bool
+	tellAll     bool
 }
 
 // A Mutation is a mistake by its name. Seed is one that finds it with heavy faults,
@@ -36,6 +37,7 @@ func Mutations() []Mutation {
 		{"any owner", "B-43", "lets a session write over a connection that it has left", 104, func(m *mutant) { m.anyOwner = true }},
 		{"stale server", "B-49", "serves clients that have seen more", 33, func(m *mutant) { m.anyZxid = true }},
 		{"sync without quorum", "R26", "answers a sync without proof of leading", 450, func(m *mutant) { m.noConfirm = true }},
+		{"events for all", "B-48, 11.4", "tells watchers of znodes that they may not read", 0, func(m *mutant) { m.tellAll = true }},
 	}
 }
 

@@ -22,6 +22,8 @@ type reference struct {
 	sessions map[zab.SessionID]*refSession
 	issued   map[requestID]*operation
 	done     map[requestID]zab.Zxid
+	events   []refEvent           // in order
+	quotas   map[string]*refQuota // by their directories
 }
 
 type requestID struct {
@@ -32,6 +34,7 @@ type requestID struct {
 type refNode struct {
 	states []refState // in order of their zxids
 	suffix int64      // the last sequence number given out below it
+	events []int      // that its path had, as indexes of reference.events
 }
 
 // refState is what a znode was from one zxid on.
@@ -43,6 +46,7 @@ type refState struct {
 	changes             int32 // of the list of children: Stat.Cversion
 	owner               zab.SessionID
 	data                []byte
+	acl                 []wire.ACL
 	children            int32
 	names               uint64 // sum of the hashes of the children's names
 }
@@ -61,8 +65,22 @@ func (f *reference) init(s *sim) {
 	*f = reference{
 		s: s, nodes: map[string]*refNode{}, sessions: map[zab.SessionID]*refSession{},
 		issued: map[requestID]*operation{}, done: map[requestID]zab.Zxid{},
+		quotas: map[string]*refQuota{},
 	}
 	f.nodes["/"] = &refNode{states: []refState{{children: 1, names: nameHash("zookeeper")}}, suffix: -1}
+	f.nodes["/zookeeper"] = &refNode{states: []refState{{children: 2, names: nameHash("config") + nameHash("quota"), acl: wire.OpenACL()}}, suffix: -1}
+	f.nodes[quotaRoot] = &refNode{states: []refState{{acl: wire.OpenACL()}}, suffix: -1}
+}
+
+// tell notes an event of the transaction that is being applied.
+func (f *reference) tell(z zab.Zxid, typ wire.EventType, path string, acl []wire.ACL) {
+	n := f.nodes[path]
+	if n == nil {
+		n = &refNode{suffix: -1}
+		f.nodes[path] = n
+	}
+	n.events = append(n.events, len(f.events))
+	f.events = append(f.events, refEvent{z, typ, path, acl})
 }
 
 // at returns the state of a path at a zxid; nil if there is none.
@@ -81,7 +99,7 @@ func (f *reference) at(path string, z zab.Zxid) *refState {
 // now returns the newest state of a path, nil if there is no such znode.
 func (f *reference) now(path string) *refState {
 	n := f.nodes[path]
-	if n == nil {
+	if n == nil || len(n.states) == 0 {
 		return nil
 	}
 	if st := &n.states[len(n.states)-1]; !st.gone {
@@ -132,8 +150,10 @@ func (f *reference) apply(r *record) {
 		f.done[id] = h.Zxid
 	}
 	ss := f.sessions[h.Session]
+	f.s.checks.safe(3, 21, 30)
 	switch h.Type {
 	case wire.OpFailed:
+		f.refused(h.Zxid, wire.Code(r.txn.Body.(*wire.IntRecord).Value), o)
 		return
 	case wire.OpCreateSession:
 		if ss != nil {
@@ -146,6 +166,7 @@ func (f *reference) apply(r *record) {
 		f.closeSession(h, ss)
 		return
 	case wire.OpReconfig:
+		f.tell(h.Zxid, wire.EventNodeDataChanged, "/zookeeper/config", nil)
 		return
 	}
 	m, multi := r.txn.Body.(*wire.MultiTxn)
@@ -166,12 +187,13 @@ func (f *reference) apply(r *record) {
 		ss.xid = h.Cxid
 	}
 	if multi {
+		f.s.checks.safe(25)
 		for i, sub := range m.Txns {
 			var body wire.Record
 			if o != nil {
 				body = o.req.body.(*wire.MultiRequest).Ops[i].Record
 			}
-			f.one(h, sub.Type, sub.Body, body, ss)
+			f.one(h, sub.Type, sub.Body, body, o, ss)
 		}
 		return
 	}
@@ -179,12 +201,16 @@ func (f *reference) apply(r *record) {
 	if o != nil {
 		body = o.req.body
 	}
-	f.one(h, h.Type, r.txn.Body, body, ss)
+	f.one(h, h.Type, r.txn.Body, body, o, ss)
 }
 
-// one applies one change; req is what the client asked for.
-func (f *reference) one(h *wire.TxnHeader, op wire.Op, body, req wire.Record, ss *refSession) {
+// one applies one change; req is what the client asked for, alone or in the multi o.
+func (f *reference) one(h *wire.TxnHeader, op wire.Op, body, req wire.Record, o *operation, ss *refSession) {
 	z := h.Zxid
+	f.s.checks.safe(24)
+	if !f.permits(z, body, o) {
+		return
+	}
 	switch b := body.(type) {
 	case *wire.CreateTxn:
 		parent, name := splitPath(b.Path)
@@ -200,7 +226,11 @@ func (f *reference) one(h *wire.TxnHeader, op wire.Op, body, req wire.Record, ss
 		p.pzxid, p.children, p.changes = z, p.children+1, p.changes+1
 		p.names += nameHash(name)
 		n := f.change(b.Path, z)
-		*n = refState{zxid: z, czxid: z, mzxid: z, pzxid: z, data: b.Data}
+		*n = refState{zxid: z, czxid: z, mzxid: z, pzxid: z, data: b.Data, acl: b.ACL}
+		f.tell(z, wire.EventNodeCreated, b.Path, b.ACL)
+		f.tell(z, wire.EventNodeChildrenChanged, parent, f.now(parent).acl)
+		f.uses(z, b.Path, int64(len(b.Data)), 1)
+		f.limit(z, b.Path, b.Data)
 		if b.Ephemeral {
 			n.owner = h.Session
 			ss.owned[b.Path] = true
@@ -217,11 +247,14 @@ func (f *reference) one(h *wire.TxnHeader, op wire.Op, body, req wire.Record, ss
 			f.s.fail("S24", "%v sets version %d of %s behind %d", z, b.Version, b.Path, n.version)
 			return
 		}
+		f.uses(z, b.Path, int64(len(b.Data)-len(n.data)), 0)
 		n = f.change(b.Path, z)
 		n.version, n.mzxid, n.data = b.Version, z, b.Data
+		f.tell(z, wire.EventNodeDataChanged, b.Path, n.acl)
+		f.limit(z, b.Path, b.Data)
 	case *wire.SetACLTxn:
 		n := f.change(b.Path, z)
-		n.aversion = b.Version
+		n.aversion, n.acl = b.Version, b.ACL
 	case *wire.PathVersion:
 	default:
 		f.s.fail("S3", "%v has a change of type %v that nobody asked for", z, op)
@@ -246,7 +279,8 @@ func (f *reference) remove(z zab.Zxid, path string) {
 		f.s.fail("S24", "%v deletes %s, which does not exist or has children", z, path)
 		return
 	}
-	owner := n.owner
+	owner, acl := n.owner, n.acl
+	f.uses(z, path, -int64(len(n.data)), -1)
 	n = f.change(path, z)
 	*n = refState{zxid: z, gone: true}
 	f.nodes[path].suffix = -1
@@ -257,6 +291,8 @@ func (f *reference) remove(z zab.Zxid, path string) {
 	p := f.change(parent, z)
 	p.pzxid, p.children, p.changes = z, p.children-1, p.changes+1
 	p.names -= nameHash(name)
+	f.tell(z, wire.EventNodeDeleted, path, acl)
+	f.tell(z, wire.EventNodeChildrenChanged, parent, p.acl)
 }
 
 func (f *reference) closeSession(h *wire.TxnHeader, ss *refSession) {
@@ -292,6 +328,7 @@ func (c *checker) sessionLost(*client) { c.s.stats.SessionsLost++ }
 // replied compares an answer with the truth at its zxid (S27, S28).
 func (c *checker) replied(cl *client, o *operation, r *reply) {
 	c.s.stats.Replies++
+	c.s.checks.safe(27, 28)
 	if r.zxid < cl.lastZxid {
 		c.s.fail("S27", "client %d sees %v after %v", cl.idx, r.zxid, cl.lastZxid)
 		return
@@ -308,15 +345,14 @@ func (c *checker) replied(cl *client, o *operation, r *reply) {
 			c.s.fail("S28", "client %d reads at %v behind a sync, %v was done before the sync", cl.idx, r.zxid, o.fresh)
 			return
 		}
-		if o.req.op == wire.OpSetWatches {
+		if o.req.op != wire.OpSetWatches2 {
+			c.watchOrder(cl, r.zxid)
+			c.watched(cl, o, r)
+		} else {
 			// A znode that was made and deleted meanwhile is not told of.
-			for i := range cl.watches {
-				if w := &cl.watches[i]; w.kind == watchExist {
-					w.zxid = r.zxid
-				}
-			}
+			c.watched(cl, o, r)
+			c.watchOrder(cl, r.zxid)
 		}
-		c.watchOrder(cl, r.zxid)
 		c.read(cl, o, r)
 		return
 	}
@@ -373,7 +409,15 @@ func (c *checker) read(cl *client, o *operation, r *reply) {
 	}
 	c.s.stats.Reads++
 	st := c.ref.at(b.Path, r.zxid)
-	if (st == nil) != (r.err == wire.ErrNoNode) {
+	if st != nil && !mayDo(st.acl, wire.PermRead, cl.ids) {
+		c.s.checks.safe(26)
+		c.s.probe("read refused by an ACL")
+		if r.err != wire.ErrNoAuth {
+			c.s.fail("S26", "client %d: %v %s at %v is answered with %v, its ACL is %v", cl.idx, r.op, b.Path, r.zxid, r.err, st.acl)
+		}
+		return
+	}
+	if (st == nil) != (r.err == wire.ErrNoNode) || st != nil && r.err != wire.OK {
 		c.s.fail("S28", "client %d: %v %s at %v is answered with %v", cl.idx, r.op, b.Path, r.zxid, r.err)
 		return
 	}
@@ -410,75 +454,17 @@ func (c *checker) read(cl *client, o *operation, r *reply) {
 	}
 }
 
-// watchEvent checks an event and takes the watches that it uses up.
-func (c *checker) watchEvent(cl *client, r *reply) {
-	c.s.stats.Events++
-	uses := func(w *clientWatch) bool {
-		if w.path != r.path {
-			return false
-		}
-		switch r.typ {
-		case wire.EventNodeCreated, wire.EventNodeDataChanged:
-			return w.kind != watchChild
-		case wire.EventNodeChildrenChanged:
-			return w.kind == watchChild
-		}
-		return true
-	}
-	if !slices.ContainsFunc(cl.watches, func(w clientWatch) bool { return uses(&w) && r.zxid > w.zxid }) {
-		c.s.fail("S29", "client %d: event %v on %s at %v without a watch", cl.idx, r.typ, r.path, r.zxid)
-		return
-	}
-	cl.watches = slices.DeleteFunc(cl.watches, func(w clientWatch) bool { return uses(&w) })
-	cl.lastZxid = max(cl.lastZxid, r.zxid)
-}
-
-// watchOrder checks that no answer shows a change before its event (S29).
-func (c *checker) watchOrder(cl *client, z zab.Zxid) {
-	for i := range cl.watches {
-		w := &cl.watches[i]
-		if at := c.missed(w, z); at != 0 {
-			c.s.fail("S29", "client %d is answered at %v, but was not told that %s changed at %v (watch of %v)", cl.idx, z, w.path, at, w.zxid)
-			return
-		}
-	}
-}
-
-// missed returns when the first change after a watch's registration happened, up
-// to z; 0 if there was none.
-func (c *checker) missed(w *clientWatch, z zab.Zxid) zab.Zxid {
-	n := c.ref.nodes[w.path]
-	if n == nil {
-		return 0
-	}
-	i := sort.Search(len(n.states), func(i int) bool { return n.states[i].zxid > w.zxid })
-	for ; i < len(n.states) && n.states[i].zxid <= z; i++ {
-		st := &n.states[i]
-		var before refState
-		if before.gone = true; i > 0 {
-			before = n.states[i-1]
-		}
-		switch w.kind {
-		case watchChild:
-			if st.gone || st.pzxid != before.pzxid {
-				return st.zxid
-			}
-		default:
-			if st.gone != before.gone || st.mzxid != before.mzxid {
-				return st.zxid
-			}
-		}
-	}
-	return 0
-}
-
 // whole compares a tree with the reference at the tree's zxid.
 func (c *checker) whole(v *server, t *znode.Tree) {
 	z := t.LastZxid()
+	c.s.checks.safe(14, 22, 26)
 	count := 0
 	for _, path := range slices.Sorted(keys(c.ref.nodes)) {
+		if len(c.ref.nodes[path].states) == 0 {
+			continue // known for its events only
+		}
 		st := c.ref.at(path, z)
-		got, code := t.Exists(path, nil)
+		got, code := t.Exists(path, super)
 		if (st == nil) != (code == wire.ErrNoNode) {
 			c.s.fail("S22", "server %d: %s at %v: %v, by the transactions it is %+v", v.id, path, z, code, st)
 			return
@@ -487,12 +473,15 @@ func (c *checker) whole(v *server, t *znode.Tree) {
 			continue
 		}
 		count++
-		if path != "/" && (got.Version != st.version || got.Czxid != st.czxid || got.Mzxid != st.mzxid || got.Pzxid != st.pzxid || got.EphemeralOwner != st.owner || got.NumChildren != st.children) {
+		if !c.secondOpinion(v, t, path, st) {
+			return
+		}
+		if path != "/" && path != "/zookeeper" && (got.Version != st.version || got.Czxid != st.czxid || got.Mzxid != st.mzxid || got.Pzxid != st.pzxid || got.EphemeralOwner != st.owner || got.NumChildren != st.children) {
 			c.s.fail("S14", "server %d: %s at %v is %+v, must be %+v", v.id, path, z, got, *st)
 			return
 		}
 	}
-	if n := t.NodeCount() - 4; n != count { // the root counts twice, and three below /zookeeper
+	if n := t.NodeCount() - 2; n != count { // the root counts twice, and there is /zookeeper/config
 		c.s.fail("S14", "server %d: %d znodes at %v, must be %d", v.id, n, z, count)
 		return
 	}

@@ -64,8 +64,11 @@ type request struct {
 	xid     int32
 	op      wire.Op
 	body    wire.Record
+	ids     []wire.ID    // who the client is
 	origin  zab.ServerID // the server that the client is connected to
 	done    bool
+	// judgedAt is what the leader had applied when it judged the request (S26).
+	judgedAt zab.Zxid
 }
 
 func (v *server) wallMs() int64 {
@@ -139,6 +142,10 @@ func (v *server) fire(zxid zab.Zxid) {
 	for i := range v.result.Events {
 		e := &v.result.Events[i]
 		for _, c := range v.serving.watches.Fire(e.Type, e.Path, nil) {
+			if !v.tree.Allowed(e.ACL, wire.PermRead, c.c.ids) && !v.s.mutant.tellAll {
+				v.s.probe("event withheld")
+				continue
+			}
 			c.toClient(reply{event: true, zxid: zxid, typ: e.Type, path: e.Path})
 		}
 	}
@@ -269,7 +276,7 @@ func (v *server) proposeList(list *zab.Ensemble) {
 // transaction judges a request.
 func (v *server) transaction(r *request, zxid zab.Zxid) zab.Proposal {
 	g := &v.serving
-	req := znode.Request{Session: r.session, Cxid: r.xid, Op: r.op, Body: r.body}
+	req := znode.Request{Session: r.session, Cxid: r.xid, Op: r.op, Body: r.body, IDs: r.ids}
 	now := int64(v.now())
 	switch r.op {
 	case wire.OpCreateSession:
@@ -289,6 +296,7 @@ func (v *server) transaction(r *request, zxid zab.Zxid) zab.Proposal {
 		}
 	}
 	var txn wire.Txn
+	v.s.check.judging(v, r)
 	g.prep.Prepare(&req, zxid, v.wallMs(), &txn)
 	return zab.Proposal{Zxid: zxid, Data: txn.Append(nil)}
 }

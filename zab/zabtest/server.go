@@ -124,7 +124,7 @@ func (v *server) storeConfig() storage.Config {
 	}
 }
 
-var treeConfig = znode.Config{Digest: true}
+var treeConfig = znode.Config{Digest: true, EnforceQuota: true}
 
 // format makes the disk of a server that has never run.
 func (v *server) format() {

@@ -70,6 +70,7 @@ type Result struct {
 	Simulated time.Duration
 	Plan      []Fault // the faults that were injected
 	Probes    map[string]int
+	Checks    map[string]int // how often each rule was looked at
 	Stats     Stats
 }
 
@@ -136,6 +137,7 @@ type sim struct {
 	probes    map[string]int
 	plan      []Fault
 	trap      *Fault // a PrivateTail that waits for its moment
+	checks    checks
 	stats     Stats
 	violation *Violation
 }
@@ -155,7 +157,7 @@ func Run(o Options) (res Result) {
 		s.stats.Committed = len(s.check.committed) - 1
 		res = Result{
 			Options: o, Violation: s.violation, Hash: s.hash, Events: s.events, Simulated: s.now.duration(),
-			Plan: s.plan, Probes: s.probes, Stats: s.stats,
+			Plan: s.plan, Probes: s.probes, Checks: s.checks.byName(), Stats: s.stats,
 		}
 	}()
 	s.play()
@@ -192,7 +194,7 @@ func newSim(o Options) *sim {
 	}
 	for i := range s.p.clients {
 		s.clients = append(s.clients, &client{
-			s: s, idx: i, host: len(s.servers) + i, rand: stream(o.Seed, uint64(1000+i)),
+			s: s, idx: i, host: len(s.servers) + i, rand: stream(o.Seed, uint64(1000+i)), ids: users[i%len(users) : i%len(users)+1],
 			timeout: int32(s.p.tick) * int32(2+s.workRand.IntN(8)),
 		})
 	}
