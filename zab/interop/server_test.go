@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait for a server: to listen, to end, to answer.
-const patience = 30 * time.Second
+const patience = peer.Patience
 
 // wordLimit is how long a server may take to answer a four-letter word.
 const wordLimit = 5 * time.Second
