@@ -56,7 +56,9 @@ type worker struct {
 	session  zab.SessionID
 }
 
-const sessionTimeout = 20 * time.Second
+// sessionTimeout outlives the longest cut, and what comes after it: a connection
+// that lost packets for 12 s may be silent for as long again.
+const sessionTimeout = 40 * time.Second
 
 // loads counts the homes of workers.
 var loads atomic.Int32

@@ -3,6 +3,7 @@
 package ensemble
 
 import (
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -19,7 +20,24 @@ const timeouts = 12 * time.Second
 // write is lost. A read through an Apache server may be stale: its leader does
 // not ask the others for a sync.
 func TestPartitions(t *testing.T) {
-	specs := members(t, "paddock,paddock,paddock")
+	t.Parallel() // it waits more than it works
+	ensembles := []string{"paddock,paddock,paddock", "apache,paddock,paddock", "apache,apache,paddock"}
+	if all := os.Getenv("INTEROP_MEMBERS"); all != "" {
+		ensembles = []string{all}
+	}
+	for _, kinds := range ensembles {
+		t.Run(kinds, func(t *testing.T) {
+			t.Parallel()
+			specs, err := peer.ParseSpecs(kinds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			partition(t, specs)
+		})
+	}
+}
+
+func partition(t *testing.T, specs []peer.Spec) {
 	nw := peer.NewNetwork(t, len(specs))
 	e := peer.NewEnsembleAt(t, specs, nw.Places)
 	e.Start(t)

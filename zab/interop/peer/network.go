@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -17,6 +18,9 @@ type Network struct {
 	Places []Place
 }
 
+// networks counts those of this process.
+var networks atomic.Int32
+
 // NewNetwork makes a network for n members until the test ends. It needs root and
 // iproute2; without them the test ends as Missing says.
 func NewNetwork(t testing.TB, n int) *Network {
@@ -25,8 +29,9 @@ func NewNetwork(t testing.TB, n int) *Network {
 		Missing(t, "network namespaces need root and iproute2")
 	}
 	nw := &Network{t: t}
-	// Two runs at a time must not meet: neither their names nor their addresses.
-	id := os.Getpid() % 65536
+	// Two tests at a time must not meet, nor two runs: neither their names nor their
+	// addresses.
+	id := (os.Getpid() + 97*int(networks.Add(1))) % 65536
 	bridge, subnet := fmt.Sprintf("pk%d", id), fmt.Sprintf("10.213.%d", id%256)
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", bridge).Run() })
 	nw.ip("link", "add", bridge, "type", "bridge")
