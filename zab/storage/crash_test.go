@@ -30,25 +30,81 @@ type history struct {
 	s    *storage.Store
 	tree *znode.Tree
 	zxid zab.Zxid // last written
+	lost bool     // since a Forget: nothing counts until an epoch is adopted
+	size int      // of the data of a znode, at most
 
-	digest   map[zab.Zxid]uint64 // of the tree after each transaction ever written
-	allowed  map[zab.Zxid]bool   // where the history may end after a crash now
-	accepted [2]zab.Epoch        // least and most that may be found
+	digest map[zab.Zxid]uint64 // of the tree after each transaction ever written
+	expectation
+}
+
+// state is where a history ends.
+type state struct {
+	zxid   zab.Zxid
+	digest uint64
+	lost   bool
+}
+
+// expectation is what the disk may hold after a crash now: what was acknowledged
+// last, what was written last, and what lies between.
+type expectation struct {
+	allowed  map[state]bool
+	accepted [2]zab.Epoch // least and most that may be found
 	current  [2]zab.Epoch
+}
+
+// found is what a recovery came to.
+type found struct {
+	state
+	accepted, current           zab.Epoch
+	acceptedKnown, currentKnown bool
+}
+
+// check compares what a store has recovered with the expectation.
+func (e *expectation) check(s *storage.Store, tree *znode.Tree) (found, error) {
+	f := found{state: state{tree.LastZxid(), tree.Digest(), s.Recovery().Lost}}
+	if !e.allowed[f.state] {
+		return f, fmt.Errorf("recovered %+v, allowed are %v", f.state, e.allowed)
+	}
+	for _, x := range []struct {
+		name  string
+		get   func() (zab.Epoch, error)
+		want  [2]zab.Epoch
+		got   *zab.Epoch
+		known *bool
+	}{
+		{"accepted", s.AcceptedEpoch, e.accepted, &f.accepted, &f.acceptedKnown},
+		{"current", s.CurrentEpoch, e.current, &f.current, &f.currentKnown},
+	} {
+		got, err := x.get()
+		// A history that is set aside has taken its epoch with it.
+		least := x.want[0]
+		if f.lost && x.name == "current" {
+			least = 0
+		}
+		if err != nil && (least > 0 || !errors.Is(err, storage.ErrEpochUnknown)) {
+			return f, fmt.Errorf("%s epoch: %v", x.name, err)
+		}
+		if most := max(x.want[1], f.zxid.Epoch()); got < least || got > most {
+			return f, fmt.Errorf("%s epoch %d, want %d to %d", x.name, got, least, most)
+		}
+		*x.got, *x.known = got, err == nil
+	}
+	return f, nil
 }
 
 func newHistory(t *testing.T, seed uint64) *history {
 	disk := storagetest.NewDisk(seed)
 	h := &history{
-		t: t, disk: disk, rng: rand.New(rand.NewPCG(seed, 1)),
+		t: t, disk: disk, rng: rand.New(rand.NewPCG(seed, 1)), size: 1500,
 		cfg: storage.Config{
 			DataDir: "/data", LogDir: "/logs", FS: disk, PreallocBytes: 8 << 10,
 			// No mark in the background: the operations come in one order.
 			MarkInterval: time.Hour,
 			Znode:        znode.Config{Digest: true},
 		},
-		digest: map[zab.Zxid]uint64{}, allowed: map[zab.Zxid]bool{0: true},
+		digest: map[zab.Zxid]uint64{},
 	}
+	h.start()
 	if seed%3 == 2 {
 		h.cfg.MarkInterval = 1 // or as much of it as can be
 	}
@@ -65,43 +121,36 @@ func (h *history) open() error {
 	if h.tree, err = s.Recover(); err != nil {
 		return err
 	}
-	z := h.tree.LastZxid()
-	if !h.allowed[z] {
-		h.t.Fatalf("recovered up to %v, allowed are %v", z, h.allowed)
+	f, err := h.check(s, h.tree)
+	if err != nil {
+		h.t.Fatal(err)
 	}
-	if want, ok := h.digest[z]; ok && h.tree.Digest() != want {
-		h.t.Fatalf("the tree at %v has digest %x, want %x", z, h.tree.Digest(), want)
-	}
-	h.digest[z] = h.tree.Digest()
-	h.is(z)
-	for _, e := range []struct {
-		name string
-		get  func() (zab.Epoch, error)
-		want *[2]zab.Epoch
-	}{{"accepted", s.AcceptedEpoch, &h.accepted}, {"current", s.CurrentEpoch, &h.current}} {
-		got, err := e.get()
-		if err != nil && (e.want[0] > 0 || !errors.Is(err, storage.ErrEpochUnknown)) {
-			h.t.Fatalf("%s epoch: %v", e.name, err)
-		}
-		if most := max(e.want[1], z.Epoch()); got < e.want[0] || got > most {
-			h.t.Fatalf("%s epoch %d, want %d to %d", e.name, got, e.want[0], most)
-		}
-		*e.want = [2]zab.Epoch{got, got}
-	}
+	h.is(f.zxid)
+	h.accepted, h.current = [2]zab.Epoch{f.accepted, f.accepted}, [2]zab.Epoch{f.current, f.current}
 	return nil
+}
+
+// start says that the disk is empty.
+func (h *history) start() {
+	h.tree = znode.New(h.cfg.Znode)
+	h.digest[0] = h.tree.Digest()
+	h.is(0)
 }
 
 // is says that the disk surely ends at z.
 func (h *history) is(z zab.Zxid) {
 	h.zxid = z
-	h.allowed = map[zab.Zxid]bool{z: true}
+	h.allowed = map[state]bool{h.at(z): true}
 }
+
+// at is the state of a history that was not lost.
+func (h *history) at(z zab.Zxid) state { return state{zxid: z, digest: h.digest[z]} }
 
 func (h *history) batch(n int) error {
 	var txn wire.Txn
 	var res znode.Result
 	for range n {
-		data := make([]byte, h.rng.IntN(1500))
+		data := make([]byte, h.rng.IntN(h.size))
 		if h.rng.IntN(2) == 0 { // zeros could be mistaken for what was never written
 			for i := range data {
 				data[i] = byte(h.rng.Uint32())
@@ -111,6 +160,9 @@ func (h *history) batch(n int) error {
 		if h.current[0] > z.Epoch() {
 			z = zab.NewZxid(h.current[0], 1)
 		}
+		if h.lost && h.zxid == 0 {
+			z = zab.NewZxid(h.accepted[0], 1)
+		}
 		txn = wire.Txn{
 			Header: wire.TxnHeader{Zxid: z, TimeMs: int64(z), Type: wire.OpCreate},
 			Body: &wire.CreateTxn{Type: wire.OpCreate, Path: fmt.Sprintf("/%x", uint64(z)), ACL: wire.OpenACL(),
@@ -118,7 +170,10 @@ func (h *history) batch(n int) error {
 		}
 		h.tree.Apply(&txn, &res)
 		h.digest[z] = h.tree.Digest()
-		h.zxid, h.allowed[z] = z, true
+		h.zxid = z
+		if !h.lost {
+			h.allowed[h.at(z)] = true
+		}
 		if err := h.s.Append(txn.Append(nil), z); err != nil {
 			return err
 		}
@@ -126,7 +181,9 @@ func (h *history) batch(n int) error {
 	if err := h.s.Sync(); err != nil {
 		return err
 	}
-	h.is(h.zxid)
+	if !h.lost {
+		h.is(h.zxid)
+	}
 	return nil
 }
 
@@ -153,17 +210,32 @@ func (h *history) epoch(e zab.Epoch) error {
 		return err
 	}
 	h.accepted[0], h.current[1] = e, e
+	h.allowed[h.at(h.zxid)] = true // if it was lost
 	if err := h.s.SetCurrentEpoch(e); err != nil {
 		return err
 	}
-	h.current[0] = e
+	h.current[0], h.lost = e, false
+	h.is(h.zxid)
+	return nil
+}
+
+// forget gives up the history, which counts as lost until an epoch is adopted.
+func (h *history) forget() (err error) {
+	lost := state{digest: h.digest[0], lost: true}
+	h.allowed[lost] = true
+	h.current[0] = 0
+	if h.tree, err = h.s.Forget(); err != nil {
+		return err
+	}
+	h.allowed = map[state]bool{lost: true}
+	h.zxid, h.lost, h.current[1] = 0, true, 0
 	return nil
 }
 
 func (h *history) truncate(z zab.Zxid) (err error) {
 	for x := range h.digest {
 		if x >= z && x <= h.zxid {
-			h.allowed[x] = true
+			h.allowed[h.at(x)] = true
 		}
 	}
 	if h.tree, err = h.s.Truncate(z); err != nil {
@@ -190,11 +262,12 @@ func (h *history) install(z zab.Zxid, e zab.Epoch) error {
 	}
 	var res znode.Result
 	tree.Apply(&txn, &res)
-	h.digest[z], h.allowed[z] = tree.Digest(), true
+	h.digest[z] = tree.Digest()
+	h.allowed[h.at(z)] = true
 	if err := h.s.Install(tree.Freeze(), new(sync.RWMutex), e); err != nil {
 		return err
 	}
-	h.tree = tree
+	h.tree, h.lost = tree, false
 	h.current[0] = e
 	h.is(z)
 	return nil

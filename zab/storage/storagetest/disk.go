@@ -5,7 +5,8 @@
 // the last sync. [Disk.Crash] lets each of those survive, vanish or survive in
 // part, by the seed, as disks and file systems are allowed to: sectors of one
 // write independently of each other, names independently of contents. It knows
-// nothing of the order that a real file system keeps by chance.
+// nothing of the order that a real file system keeps by chance. [Disk.Outcomes]
+// goes through all that a crash may leave, instead of drawing one.
 package storagetest
 
 import (
@@ -45,6 +46,7 @@ type Disk struct {
 	failErr  error
 	capacity int64
 	badReads map[string]error // by the last part of the name
+	observe  func(*Disk)
 }
 
 // NewDisk returns an empty disk whose crashes are decided by the seed.
@@ -67,6 +69,7 @@ type dir struct {
 // rename is a change of names that happens wholly or not at all. An empty entry
 // removes.
 type rename struct {
+	op      int // by number: see Disk.Ops
 	names   []string
 	entries []entry
 }
@@ -92,10 +95,19 @@ type inode struct {
 	now     []byte
 	safe    []byte
 	changes []change // since the last sync
+	shared  bool     // the bytes are those of a copy, too: see own
+}
+
+// own is called before bytes change.
+func (f *inode) own() {
+	if f.shared {
+		f.now, f.safe, f.shared = slices.Clone(f.now), slices.Clone(f.safe), false
+	}
 }
 
 // change is one write, or with data nil one change of the size.
 type change struct {
+	op   int // by number: see Disk.Ops
 	off  int64
 	data []byte
 }
@@ -119,6 +131,9 @@ func resize(b []byte, size int64) []byte {
 }
 
 func (f *inode) sync() {
+	if len(f.changes) > 0 {
+		f.own()
+	}
 	for i := range f.changes {
 		f.safe = f.changes[i].apply(f.safe)
 	}
@@ -231,6 +246,7 @@ func (d *Disk) crashFile(f *inode) {
 
 // settle decides which of the changes of a file reach the disk.
 func (d *Disk) settle(f *inode) {
+	f.own()
 	keep := d.chance()
 	for _, c := range f.changes {
 		if c.data == nil {
@@ -253,8 +269,8 @@ func sectors(c change) []change {
 	var parts []change
 	for len(c.data) > 0 {
 		n := min(int64(len(c.data)), sector-c.off%sector)
-		parts = append(parts, change{c.off, c.data[:n:n]})
-		c = change{c.off + n, c.data[n:]}
+		parts = append(parts, change{c.op, c.off, c.data[:n:n]})
+		c = change{c.op, c.off + n, c.data[n:]}
 	}
 	return parts
 }
@@ -264,6 +280,9 @@ func sectors(c change) []change {
 func (d *Disk) begin(boot int) (maybe bool, err error) {
 	if d.off || boot != d.boot {
 		return false, ErrCrashed
+	}
+	if d.observe != nil {
+		d.observe(d.clone())
 	}
 	d.ops++
 	if d.ops == d.crashAt {
@@ -348,9 +367,9 @@ func (d *Disk) Create(name string) (storage.File, error) {
 	if err == nil || maybe {
 		if f := in.now[base].file; f != nil {
 			f.now = nil
-			f.changes = append(f.changes, change{off: 0})
+			f.changes = append(f.changes, change{op: d.ops, off: 0})
 		} else {
-			in.change(rename{[]string{base}, []entry{{file: &inode{}}}})
+			in.change(rename{d.ops, []string{base}, []entry{{file: &inode{}}}})
 		}
 	}
 	if err != nil {
@@ -380,7 +399,7 @@ func (d *Disk) Rename(oldname, newname string) error {
 	}
 	maybe, err := d.begin(d.boot)
 	if err == nil || maybe {
-		from.change(rename{[]string{oldBase, newBase}, []entry{{}, e}})
+		from.change(rename{d.ops, []string{oldBase, newBase}, []entry{{}, e}})
 	}
 	return err
 }
@@ -398,7 +417,7 @@ func (d *Disk) Remove(name string) error {
 	}
 	maybe, err := d.begin(d.boot)
 	if err == nil || maybe {
-		in.change(rename{[]string{base}, []entry{{}}})
+		in.change(rename{d.ops, []string{base}, []entry{{}}})
 	}
 	return err
 }
@@ -413,7 +432,7 @@ func (d *Disk) MkdirAll(name string) error {
 		if !ok {
 			maybe, err := d.begin(d.boot)
 			if err == nil || maybe {
-				at.change(rename{[]string{p}, []entry{{dir: newDir()}}})
+				at.change(rename{d.ops, []string{p}, []entry{{dir: newDir()}}})
 			}
 			if err != nil {
 				return err
@@ -642,7 +661,8 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		return 0, &fs.PathError{Op: "write", Path: f.name, Err: syscall.ENOSPC}
 	}
 	if len(p) > 0 {
-		c := change{off, slices.Clone(p)}
+		c := change{f.d.ops, off, slices.Clone(p)}
+		f.in.own()
 		f.in.now = c.apply(f.in.now)
 		f.in.changes = append(f.in.changes, c)
 	}
@@ -654,7 +674,8 @@ func (f *file) Truncate(size int64) error {
 	defer f.d.mu.Unlock()
 	maybe, err := f.d.begin(f.boot)
 	if err == nil || maybe {
-		c := change{off: size}
+		c := change{op: f.d.ops, off: size}
+		f.in.own()
 		f.in.now = c.apply(f.in.now)
 		f.in.changes = append(f.in.changes, c)
 	}

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/paddockio/paddock/zab/storage"
@@ -84,5 +85,61 @@ func TestFailedSyncIsNotMadeUpFor(t *testing.T) {
 	}
 	if !lost {
 		t.Error("a second sync always saved what the first could not")
+	}
+}
+
+// TestOutcomesAreAllThatACrashMayLeave names the states of a small disk: two
+// sectors of one file, and a file whose name is not safe.
+func TestOutcomesAreAllThatACrashMayLeave(t *testing.T) {
+	d := NewDisk(1)
+	f, err := d.Create("/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteAt(bytes.Repeat([]byte{'a'}, 2*sector), 0)
+	f.Sync()
+	d.SyncDir("/")
+	f.WriteAt(bytes.Repeat([]byte{'b'}, 2*sector), 0)
+	g, _ := d.Create("/g")
+	g.WriteAt([]byte("g"), 0)
+	g.Sync()
+	describe := func(d *Disk) (s string) {
+		for name, b := range d.Files() {
+			s += name
+			for at := 0; at < len(b); at += sector {
+				s += string(b[at])
+			}
+		}
+		return s
+	}
+	want := []string{"/faa", "/faa/gg", "/fab", "/fab/gg", "/fba", "/fba/gg", "/fbb", "/fbb/gg"}
+	all, outcomes := d.Outcomes(8, 0)
+	var got []string
+	for o := range outcomes {
+		got = append(got, describe(o.Disk))
+	}
+	slices.Sort(got)
+	if !all || !slices.Equal(got, want) {
+		t.Errorf("%v, all %v; want %v", got, all, want)
+	}
+	if s := describe(d); s != "/fbb/gg" {
+		t.Errorf("the disk itself has become %s", s)
+	}
+	all, outcomes = d.Outcomes(4, 0)
+	n := 0
+	for o := range outcomes {
+		if n++; !slices.Contains(want, describe(o.Disk)) {
+			t.Errorf("outcome %s: %s", o.Kept, describe(o.Disk))
+		}
+		// What is done to an outcome is done to it alone.
+		h, _ := o.Disk.OpenWrite("/f")
+		h.WriteAt([]byte{'c'}, 0)
+		h.Sync()
+	}
+	if all || n == 0 || n > 4 {
+		t.Errorf("%d outcomes of 8, at most 4 were asked for; all %v", n, all)
+	}
+	if s := describe(d); s != "/fbb/gg" {
+		t.Errorf("the disk itself has become %s", s)
 	}
 }
