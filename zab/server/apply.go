@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/paddockio/paddock/zab"
@@ -113,29 +114,42 @@ func (s *Server) answerDue(next zab.Zxid) {
 	s.due = s.due[:0]
 }
 
-// flushSelf is to how many connections the driver writes itself.
-const flushSelf = 16
+// flushAtOnce is to how many connections one goroutine writes.
+const flushAtOnce = 16
 
 // flushDirty writes what was made for the clients. With little to do the driver
-// does that itself: to start a goroutine for each costs about as much again. It
-// does not while requests wait, which could go into the next sync meanwhile.
+// does that itself. It does not while requests wait, which could go into the next
+// sync meanwhile; then goroutines do, each for some connections, since to start one
+// for each costs about as much again as to write.
 func (s *Server) flushDirty() {
-	s.inMu.Lock()
-	self := len(s.inbox) == 0 && len(s.dirty) <= flushSelf
-	s.inMu.Unlock()
+	if s.held.Load() {
+		for _, c := range s.dirty {
+			s.member.holdBack(c)
+		}
+	} else {
+		s.inMu.Lock()
+		self := len(s.inbox) == 0 && len(s.dirty) <= flushAtOnce
+		s.inMu.Unlock()
+		if self {
+			tryFlush(s.dirty)
+		} else {
+			for some := range slices.Chunk(s.dirty, flushAtOnce) {
+				go tryFlush(slices.Clone(some))
+			}
+		}
+	}
 	for _, c := range s.dirty {
 		c.dirty = false // only the driver looks at it
-		switch {
-		case s.held.Load():
-			s.member.holdBack(c)
-		case self:
-			c.tryFlush()
-		default:
-			go c.flush()
-		}
 	}
 	clear(s.dirty)
 	s.dirty = s.dirty[:0]
+}
+
+// tryFlush writes what the sockets of some connections take.
+func tryFlush(conns []*conn) {
+	for _, c := range conns {
+		c.tryFlush()
+	}
 }
 
 // fire queues the watch events of the transaction that was just applied.

@@ -112,8 +112,12 @@ func (c *conn) flushLocked() {
 // whatever is not the common case, to a goroutine: it never blocks.
 func (c *conn) tryFlush() {
 	c.mu.Lock()
+	if c.writing {
+		c.mu.Unlock()
+		return // who writes goes on with it
+	}
 	special := c.raw == nil || c.closed || c.srv.held.Load() || c.ending || c.lastWord || c.roomAt >= 0
-	if c.writing || special || len(c.out) > writeChunk {
+	if special || len(c.out) > writeChunk {
 		c.mu.Unlock()
 		go c.flush()
 		return
