@@ -443,7 +443,7 @@ func (c *checker) quorums() {
 	}
 	c.s.checks.safe(8)
 	for _, v := range c.s.servers {
-		if !c.list.IsVoter(v.id) || v.lost || v.wiped || v.damaged || v.view.durable.holds(last) {
+		if !c.list.IsVoter(v.id) || c.list.Weight(v.id) == 0 || v.lost || v.wiped || v.damaged || v.view.durable.holds(last) {
 			continue
 		}
 		// Those who would vote for v.

@@ -27,7 +27,10 @@ type client struct {
 	heard    usec
 	said     usec
 	thinking bool
-	quiet    bool // issues nothing more
+	quiet    bool  // issues nothing more
+	silent   bool  // for a while, also without pings
+	order    []int // in which it tries the servers
+	tries    int
 	watches  []clientWatch
 	lasting  []lastingWatch
 	told     told
@@ -142,6 +145,7 @@ func (c *client) beat() {
 	third := usec(c.timeout) * millisecond / 3
 	c.s.at(c.s.now+third/2, func() {
 		switch {
+		case c.silent:
 		case c.conn == nil:
 			c.connect()
 		case c.s.now-c.heard > 2*third:
@@ -158,7 +162,11 @@ func (c *client) connect() {
 	if c.conn != nil {
 		return
 	}
-	v := c.s.servers[c.rand.IntN(len(c.s.servers))]
+	if c.tries%len(c.s.servers) == 0 {
+		c.order = c.rand.Perm(len(c.s.servers))
+	}
+	v := c.s.servers[c.order[c.tries%len(c.order)]]
+	c.tries++
 	if !v.up || !c.s.net.reaches(clientPort, c.host, v.idx) {
 		return // refused, or nobody answers; the next beat tries another
 	}
@@ -493,7 +501,7 @@ func (c *client) think() {
 	c.thinking = true
 	c.s.at(c.s.now+usec(c.rand.ExpFloat64()*float64(c.s.p.think)), func() {
 		c.thinking = false
-		if c.conn == nil || !c.conn.live || c.quiet || c.s.opt.Ops > 0 && c.ops >= c.s.opt.Ops {
+		if c.conn == nil || !c.conn.live || c.quiet || c.silent || c.s.opt.Ops > 0 && c.ops >= c.s.opt.Ops {
 			return // connected goes on
 		}
 		if c.inflight.len() < c.s.p.depth {

@@ -72,14 +72,19 @@ func (n *network) mend(p port, a, b int) {
 
 // mendAll ends all cuts.
 func (n *network) mendAll() {
+	for a := range n.hosts {
+		for b := range n.hosts {
+			n.mendWay(a, b)
+		}
+	}
+}
+
+// mendWay ends all cuts of the way from a to b.
+func (n *network) mendWay(a, b int) {
 	for p := range ports {
-		for a := range n.hosts {
-			for b := range n.hosts {
-				if c := &n.cut[(int(p)*n.hosts+a)*n.hosts+b]; *c > 0 {
-					*c = 1
-					n.mend(p, a, b)
-				}
-			}
+		if c := &n.cut[(int(p)*n.hosts+a)*n.hosts+b]; *c > 0 {
+			*c = 1
+			n.mend(p, a, b)
 		}
 	}
 }

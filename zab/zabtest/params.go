@@ -19,6 +19,8 @@ type params struct {
 	parallelEpochs       bool
 	drift                bool
 	reconfig             bool
+	groups               int  // 0: heads are counted
+	storm                bool // servers are restarted one by one in the end
 
 	delayMin, delayMean, delayTailMax usec
 	delayTail                         int // in 1000
@@ -90,6 +92,10 @@ func drawParams(o *Options, r *rand.Rand) params {
 	if p.reconfig = r.IntN(3) == 0; p.reconfig {
 		p.kinds = append(p.kinds, Reconfig, Reconfig)
 	}
+	if p.voters >= 3 && !p.reconfig && r.IntN(5) == 0 {
+		p.groups = 1 + r.IntN(min(3, p.voters))
+	}
+	p.storm = r.IntN(2) == 0
 	if len(p.kinds) == 0 {
 		p.kinds = []FaultKind{Crash}
 	}
@@ -101,5 +107,6 @@ func drawParams(o *Options, r *rand.Rand) params {
 func (p *params) ticks(n int) usec { return usec(n) * usec(p.tick) * millisecond }
 
 func (p *params) l1() usec { return p.ticks(p.initLimit+p.syncLimit+5) + 5*second }
+func (p *params) l4() usec { return p.ticks(p.initLimit+p.syncLimit+5) + 5*second }
 func (p *params) l2() usec { return p.ticks(3) + second }
 func (p *params) l3() usec { return p.ticks(2*(p.initLimit+p.syncLimit)) + 5*second }

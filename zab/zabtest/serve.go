@@ -288,7 +288,7 @@ func (v *server) transaction(r *request, zxid zab.Zxid) zab.Proposal {
 		g.tracker.Close(r.session)
 	default:
 		v.touch(r.session, 0)
-		if owner, ok := g.owners[r.session]; !ok {
+		if owner, ok := g.owners[r.session]; !ok || r.session == 0 {
 			g.owners[r.session] = r.origin
 		} else if owner != r.origin && !v.s.mutant.anyOwner {
 			v.s.probe("session moved")

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/paddockio/paddock/zab"
-	"github.com/paddockio/paddock/zab/wire"
 )
 
 // Options say what to play. The zero value is seed 0 with everything drawn by it.
@@ -186,6 +185,7 @@ func newSim(o Options) *sim {
 			ID: id, Observer: v.observer, Addrs: []zab.MemberAddr{{Host: "s" + itoa(int64(id)), QuorumPort: 2888, ElectionPort: 3888}},
 		})
 	}
+	s.drawGroups(stream(o.Seed, 7))
 	s.check.list = s.ensemble
 	for _, v := range s.servers {
 		v.format()
@@ -200,6 +200,25 @@ func newSim(o Options) *sim {
 	}
 	s.net = newNetwork(s, len(s.servers), len(s.clients))
 	return s
+}
+
+// drawGroups divides the voters into groups with weights, if the seed says so. Each
+// group has a server that counts.
+func (s *sim) drawGroups(r *rand.Rand) {
+	e := s.ensemble
+	if s.p.groups == 0 {
+		return
+	}
+	e.Groups, e.Weights = map[int][]zab.ServerID{}, map[zab.ServerID]int64{}
+	for i, at := range r.Perm(s.p.voters) {
+		id, g := zab.ServerID(at+1), i%s.p.groups
+		e.Groups[g+1] = append(e.Groups[g+1], id)
+		e.Weights[id] = int64(r.IntN(3))
+		if i < s.p.groups {
+			e.Weights[id] = int64(1 + r.IntN(3))
+		}
+	}
+	s.probe("groups and weights")
 }
 
 // at plans something that happens to the world.
@@ -358,231 +377,13 @@ func (s *sim) play() {
 		s.at(begin+usec(f.At.Microseconds()), func() { s.inject(f) })
 	}
 	s.runTo(begin+s.p.faulty, nil)
-	if s.opt.Faults == None && s.opt.Plan == nil && s.stats.Reigns > 1 {
-		s.fail("L5", "%d leaders in a run without a fault", s.stats.Reigns)
+	if s.opt.Faults == None && s.opt.Plan == nil {
+		s.checks.live(5)
+		if s.stats.Reigns > 1 {
+			s.fail("L5", "%d leaders in a run without a fault", s.stats.Reigns)
+		}
 	}
 	s.live()
 	s.quiet()
 	s.phase = phaseEnd
-}
-
-// established reports whether a server leads and a quorum of its voters, in the
-// given set, serves with it.
-func (s *sim) established(in []*server) *server {
-	for _, v := range in {
-		if !v.up || v.paused || !v.shown.leads() {
-			continue
-		}
-		if s.check.list.IsQuorum(func(id zab.ServerID) bool {
-			u := s.byID(id)
-			return u == v || slices.Contains(in, u) && u.up && u.shown.serves() && u.shown.leader == v.id && v.linked(u)
-		}) {
-			return v
-		}
-	}
-	return nil
-}
-
-// elects waits for a leader among servers that nothing is wrong with (L1), and for
-// a write after that (L2).
-func (s *sim) elects(in []*server, where string) bool {
-	begin := s.now
-	limit := s.p.l1()
-	if !s.runTo(begin+limit, func() bool { return s.established(in) != nil }) {
-		if s.violation == nil {
-			s.fail("L1", "%s: no leader after %v: %s", where, limit.duration(), s.describe(in))
-		}
-		return false
-	}
-	s.stats.Elected = max(s.stats.Elected, (s.now - begin).duration())
-	begin = s.now
-	want := zab.Zxid(0)
-	lead := s.established(in)
-	lead.submit(&request{op: wire.OpSetData, body: &wire.SetDataRequest{Path: "/", Version: -1}})
-	want = s.check.last().zxid
-	limit = s.p.l2()
-	if !s.runTo(begin+limit, func() bool { return s.check.last().zxid > want }) {
-		if s.violation == nil {
-			s.fail("L2", "%s: no write was committed in %v: %s", where, limit.duration(), s.describe(in))
-		}
-		return false
-	}
-	s.stats.Served = max(s.stats.Served, (s.now - begin).duration())
-	return true
-}
-
-// converges waits until servers are at one state (L3).
-func (s *sim) converges(in []*server, where string) bool {
-	limit := s.p.l3()
-	same := func() bool {
-		for _, v := range in {
-			if !v.up || v.paused || !v.shown.serves() || v.view.applied != s.check.last() {
-				return false
-			}
-		}
-		return true
-	}
-	if same() || s.runTo(s.now+limit, same) {
-		return true
-	}
-	if s.violation == nil {
-		s.fail("L3", "%s: not at one state after %v, committed is %v: %s", where, limit.duration(), s.check.last().zxid, s.describe(in))
-	}
-	return false
-}
-
-// describe says what a report of a failed liveness rule needs.
-func (s *sim) describe(in []*server) string {
-	text := ""
-	for _, v := range s.servers {
-		text += fmt.Sprintf("\n  server %d: ", v.id)
-		switch {
-		case !slices.Contains(in, v):
-			text += "not in the core; "
-		case v.config == v.next:
-			text += fmt.Sprintf("voters %v; ", v.config.Voters())
-		default:
-			text += fmt.Sprintf("voters %v, then %v; ", v.config.Voters(), v.next.Voters())
-		}
-		switch {
-		case !s.check.list.IsVoter(v.id):
-			text += "observer; "
-		}
-		switch {
-		case !v.up:
-			text += "down"
-			continue
-		case v.paused:
-			text += "paused; "
-		}
-		text += fmt.Sprintf("%v, log up to %v, safe %v, applied %v, accepted %d, current %d, lost %v, %d links, disk jobs %d",
-			show(&v.shown), v.view.appended.zxid, v.view.durable.zxid, v.view.applied.zxid, v.view.accepted, v.view.current, v.lost, len(v.conns), v.lanes[logLane].jobs.len())
-	}
-	return text
-}
-
-// live is the phase in which a core of servers must work, whatever is wrong with
-// the others.
-func (s *sim) live() {
-	if s.violation != nil {
-		return
-	}
-	s.phase = phaseLive
-	core := s.drawCore()
-	s.log(nil, "the core is", ids(core))
-	s.net.mendAll()
-	for _, v := range s.servers {
-		if slices.Contains(core, v) {
-			v.heal()
-			continue
-		}
-		// Frozen in whatever state it is, cut off for good or not.
-		v.downTill = forever
-		if s.faultRand.IntN(2) == 0 {
-			v.crash(true)
-		} else {
-			for b := range s.net.hosts {
-				for p := range ports {
-					s.net.sever(p, v.idx, b)
-					s.net.sever(p, b, v.idx)
-				}
-			}
-		}
-	}
-	// What a slow disk had begun takes its time.
-	s.runTo(s.now+5*s.tick(), nil)
-	if !s.elects(core, "liveness") {
-		return
-	}
-	s.runTo(s.now+5*s.tick(), nil)
-	for _, c := range s.clients {
-		c.quiet = true
-	}
-	s.converges(core, "liveness")
-}
-
-func ids(in []*server) []zab.ServerID {
-	var list []zab.ServerID
-	for _, v := range in {
-		list = append(list, v.id)
-	}
-	return list
-}
-
-// drawCore chooses a quorum of servers that have a vote, and perhaps more.
-func (s *sim) drawCore() []*server {
-	var core []*server
-	order := s.faultRand.Perm(len(s.servers))
-	isQuorum := func() bool {
-		return s.everyQuorum(func(v *server) bool { return slices.Contains(core, v) && !v.lost && !v.wiped && !v.damaged })
-	}
-	for _, i := range order {
-		v := s.servers[i]
-		if v.lost || v.wiped || v.damaged {
-			continue
-		}
-		if isQuorum() && s.faultRand.IntN(2) == 0 {
-			break
-		}
-		core = append(core, v)
-	}
-	for _, i := range order {
-		if v := s.servers[i]; !slices.Contains(core, v) && s.faultRand.IntN(3) == 0 {
-			core = append(core, v)
-		}
-	}
-	return core
-}
-
-// heal ends all that is wrong with a server.
-func (v *server) heal() {
-	v.downTill, v.slowDisk = 0, 0
-	v.disk.SetCapacity(0)
-	v.fullDisk = false
-	v.disk.FailAt(0, nil)
-	v.disk.CrashAt(0)
-	v.s.net.slow[v.idx] = 0
-	v.resume()
-	if !v.up {
-		v.host = true
-		v.planRestart()
-	}
-}
-
-// quiet brings everybody back, then compares all states, then all disks.
-func (s *sim) quiet() {
-	if s.violation != nil {
-		return
-	}
-	s.phase = phaseQuiet
-	s.net.mendAll()
-	for _, v := range s.servers {
-		v.heal()
-	}
-	for _, c := range s.clients {
-		c.quiet = true
-	}
-	if !s.elects(s.servers, "quiescence") || !s.converges(s.servers, "quiescence") {
-		return
-	}
-	s.compare()
-	// Everything from the disks once more.
-	for _, v := range s.servers {
-		v.crash(s.faultRand.IntN(2) == 0)
-	}
-	if s.violation != nil || !s.elects(s.servers, "restart of all") || !s.converges(s.servers, "restart of all") {
-		return
-	}
-	s.compare()
-}
-
-// compare checks that all servers hold the same, and that it is what the
-// transactions make.
-func (s *sim) compare() {
-	for _, v := range s.servers {
-		if v.tree != nil {
-			s.check.whole(v, v.tree)
-			s.check.digest(v, v.tree, s.check.last(), "S16")
-		}
-	}
 }

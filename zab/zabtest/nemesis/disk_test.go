@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/paddockio/paddock/zab/interop/peer"
 )
@@ -38,6 +39,7 @@ func needTools(t testing.TB) {
 
 // A disk is a file system of a member's own, in a file, under its data directory.
 type disk struct {
+	image   string
 	dir     string // where it is mounted
 	ballast string // what fills it
 }
@@ -56,20 +58,79 @@ func newDisk(t testing.TB, m *peer.Member) *disk {
 	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", image).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
 	}
-	if out, err := exec.Command("mount", "-o", "loop", image, m.Data()).CombinedOutput(); err != nil {
-		peer.Missing(t, "a file cannot be mounted: %v\n%s", err, out)
+	d := &disk{image: image, dir: m.Data(), ballast: filepath.Join(m.Data(), "ballast")}
+	if err := d.mount(); err != nil {
+		peer.Missing(t, "%v", err)
 	}
 	t.Cleanup(func() {
 		m.End()
-		if out, err := exec.Command("umount", m.Data()).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
+		if err := d.unmount(); err != nil {
+			t.Error(err)
 		}
 	})
 	id := fmt.Appendln(nil, m.ID)
-	if err := errors.Join(os.Remove(filepath.Join(m.Data(), "lost+found")), os.WriteFile(filepath.Join(m.Data(), "myid"), id, 0o600)); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(d.dir, "lost+found")), os.WriteFile(filepath.Join(d.dir, "myid"), id, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	return &disk{dir: m.Data(), ballast: filepath.Join(m.Data(), "ballast")}
+	syscall.Sync() // the power may be cut before the first write
+	return d
+}
+
+// mount takes a new loop device each time. "mount -o loop" takes the one that the
+// file has already, and with it the file system that is in it, as long as anybody
+// uses that: every process that got a mount namespace of its own meanwhile does.
+func (d *disk) mount() error {
+	device, err := exec.Command("losetup", "--find", "--show", d.image).Output()
+	if err != nil {
+		return fmt.Errorf("losetup: %w", err)
+	}
+	loop := strings.TrimSpace(string(device))
+	out, err := exec.Command("mount", loop, d.dir).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("mount: %w\n%s", err, out)
+	}
+	// From now on it goes away with its last use.
+	if out, derr := exec.Command("losetup", "--detach", loop).CombinedOutput(); derr != nil {
+		err = errors.Join(err, fmt.Errorf("losetup --detach: %w\n%s", derr, out))
+	}
+	return err
+}
+
+func (d *disk) unmount() error {
+	if out, err := exec.Command("umount", d.dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("umount: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Of the kernel's interface to file systems: EXT4_IOC_SHUTDOWN, and to leave even
+// the journal as it is.
+const (
+	shutdown   = 0x8004587d
+	noLogFlush = uint32(2)
+)
+
+// cutPower loses what was written and not synced. From then on every call fails,
+// until restorePower.
+func (d *disk) cutPower(t testing.TB) {
+	t.Helper()
+	f, err := os.Open(d.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	flags := noLogFlush
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), shutdown, uintptr(unsafe.Pointer(&flags))); errno != 0 {
+		t.Fatalf("shutdown of %s: %v", d.dir, errno)
+	}
+}
+
+// restorePower brings back what the disk has kept. Nobody may use it meanwhile.
+func (d *disk) restorePower(t testing.TB) {
+	t.Helper()
+	if err := errors.Join(d.unmount(), d.mount()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // fill takes all the space that is left.

@@ -53,6 +53,9 @@ var faults = []fault{
 	{"two do not hear each other", some, everybody, cutPair},
 	{"no majority", some, everybody, isolate},
 	{"slow links, leader", some, leader, slowLinks},
+	{"power cut, leader", moment, leader, cutPower},
+	{"power cut, follower", moment, follower, cutPower},
+	{"power cut, all", moment, everybody, cutPower},
 	{"disk full, leader", full, ourLeader, fillDisk},
 	{"disk full, follower", full, ourFollower, fillDisk},
 	{"disk fails, leader", some, ourLeader, failDisk("error=EIO")},
@@ -74,26 +77,30 @@ func follower(n *nemesis, rng *rand.Rand) []*peer.Member {
 }
 
 // ourLeader is the leader, once that is one of ours: what a failed write does to
-// Apache's servers is in DESIGN.md.
+// Apache's servers is in DESIGN.md. If it does not come to that, it is nobody.
 func ourLeader(n *nemesis, _ *rand.Rand) []*peer.Member {
 	l := n.e.AwaitLeader(n.t)
-	for l.Kind != peer.KindPaddock {
+	for range 3 {
+		if l.Kind == peer.KindPaddock {
+			return []*peer.Member{l}
+		}
 		l.Kill()
 		next := n.e.AwaitLeader(n.t)
 		l.Launch(n.t)
 		n.e.AwaitLeader(n.t)
 		l = next
 	}
-	return []*peer.Member{l}
+	return nil
 }
 
-// ourFollower is a follower of ours.
+// ourFollower is a follower of ours, or nobody.
 func ourFollower(n *nemesis, rng *rand.Rand) []*peer.Member {
-	for {
-		if ms := follower(n, rng); ms[0].Kind == peer.KindPaddock {
-			return ms
-		}
+	l := n.e.AwaitLeader(n.t)
+	ours := slices.DeleteFunc(n.e.Voters(), func(m *peer.Member) bool { return m == l || m.Kind != peer.KindPaddock })
+	if len(ours) == 0 {
+		return nil
 	}
+	return []*peer.Member{ours[rng.IntN(len(ours))]}
 }
 
 // everybody is all members in any order.
@@ -106,6 +113,23 @@ func everybody(n *nemesis, rng *rand.Rand) []*peer.Member {
 func kill(n *nemesis, ms []*peer.Member, hold time.Duration, _ *rand.Rand) bool {
 	for _, m := range ms {
 		m.Kill()
+	}
+	n.wait(hold)
+	n.healed()
+	for _, m := range ms {
+		m.Launch(n.t)
+	}
+	return true
+}
+
+// cutPower kills servers whose disks keep what was synced and nothing else.
+func cutPower(n *nemesis, ms []*peer.Member, hold time.Duration, _ *rand.Rand) bool {
+	for _, m := range ms {
+		n.disks[m.ID-1].cutPower(n.t)
+	}
+	for _, m := range ms {
+		m.Kill()
+		n.disks[m.ID-1].restorePower(n.t)
 	}
 	n.wait(hold)
 	n.healed()
