@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -232,9 +233,12 @@ func (c *Client) established(nc net.Conn, resp *wire.ConnectResponse) (*conn, er
 		if old.ID == 0 {
 			return nil, errors.New("server makes no session")
 		}
+		if c.closeSentLocked() {
+			return nil, errSessionClosed // it is gone, as was asked
+		}
 		c.expireLocked()
 		if c.closing {
-			return nil, errSessionClosed // it is gone, as was asked
+			return nil, errSessionClosed
 		}
 		return nil, fmt.Errorf("session %v: %w", old.ID, wire.ErrSessionExpired)
 	}
@@ -261,6 +265,31 @@ func (c *Client) established(nc net.Conn, resp *wire.ConnectResponse) (*conn, er
 		c.watches.armed()
 	}
 	return k, nil
+}
+
+// closeSentLocked reports that a server was asked to end the session, so that
+// its end is no expiry, and finishes what waits for it.
+func (c *Client) closeSentLocked() bool {
+	at := slices.IndexFunc(c.queue.calls, func(k *call) bool { return k != nil && k.op == wire.OpCloseSession && k.losses > 0 })
+	if at < 0 {
+		return false
+	}
+	c.session = Session{LastZxid: c.session.LastZxid}
+	c.fullSeen = false
+	c.finishClosingLocked()
+	return true
+}
+
+// finishClosingLocked ends what is queued: nothing comes after the session.
+func (c *Client) finishClosingLocked() {
+	for _, k := range c.queue.takeAll() {
+		k.state = callTaken
+		if k.op == wire.OpCloseSession {
+			c.finish(k, wire.OK, nil)
+		} else {
+			c.finish(k, wire.OK, ErrClosed)
+		}
+	}
 }
 
 // expireLocked ends everything that belonged to the session. Its last zxid
@@ -331,14 +360,7 @@ func (c *Client) nothingToClose() bool {
 	if !c.closing || c.session.ID != 0 {
 		return false
 	}
-	for _, k := range c.queue.takeAll() {
-		k.state = callTaken
-		if k.op == wire.OpCloseSession {
-			c.finish(k, wire.OK, nil)
-		} else {
-			c.finish(k, wire.OK, ErrClosed)
-		}
-	}
+	c.finishClosingLocked()
 	return true
 }
 

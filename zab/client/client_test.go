@@ -410,6 +410,31 @@ func TestCloseSessionEndsRun(t *testing.T) {
 	})
 }
 
+// The server ended the session, but its answer is lost: the next one knows no
+// such session, which is no expiry.
+func TestCloseSessionWhoseAnswerIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeServer{t: t, conns: make(chan *fakeConn)}
+		c, _ := New(Config{Dial: s.dial, ExitOnExpiry: true})
+		ran := goDo(func() error { return c.Run(hour(t)) })
+		events, _ := c.SessionEvents()
+		conn := s.welcome(1)
+		closed := goDo(func() error { return c.CloseSession(t.Context()) })
+		conn.request(wire.OpCloseSession, nil)
+		conn.Close()
+		conn = s.accept()
+		conn.readConnect()
+		conn.refuse()
+		if err := errors.Join(<-closed, <-ran); err != nil {
+			t.Error(err)
+		}
+		if got := c.Session(); got.ID != 0 {
+			t.Errorf("session %#v after it was closed", got)
+		}
+		wantEvents(t, "session", events, state(wire.StateSyncConnected), state(wire.StateDisconnected), state(wire.StateClosed))
+	})
+}
+
 func TestCloseSessionWithoutSession(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
