@@ -238,7 +238,9 @@ func (s *Server) launch(t testing.TB) {
 		cmd = exec.Command(Paddock(), "server", "start-foreground", s.ZooCfg())
 	}
 	if s.netns != "" {
-		cmd = exec.Command("ip", append([]string{"netns", "exec", s.netns, cmd.Path}, cmd.Args[1:]...)...)
+		// ip netns exec would also give it copies of all mounts, which keep file
+		// systems in use.
+		cmd = exec.Command("nsenter", append([]string{"--net=/run/netns/" + s.netns, cmd.Path}, cmd.Args[1:]...)...)
 	}
 	cmd.Dir = s.Dir
 	s.Process = Run(t, cmd, filepath.Join(s.Dir, "server.log"))

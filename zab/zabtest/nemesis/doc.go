@@ -5,7 +5,7 @@
 // each server in a network namespace and on a disk of its own. Clients do the
 // workloads of package checker, and everything that goes over their connections
 // is recorded. Meanwhile one fault follows another: kill -9, SIGSTOP, cut and slow
-// links, full, slow and failing disks. At the end all is healed; then all trees
+// links, power cuts, full, slow and failing disks. At the end all is healed; then all trees
 // must be the same, in memory and on disk, and the checkers compare the recorded
 // history with the logs on the disks: nothing that was acknowledged is lost, no
 // read behind a sync is stale.

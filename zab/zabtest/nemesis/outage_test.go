@@ -76,7 +76,7 @@ func table(effects []effect) string {
 				ds = append(ds, of(e))
 			}
 			slices.Sort(ds)
-			return fmt.Sprintf("%.2fs", ds[len(ds)/2].Seconds()), fmt.Sprintf("%.2fs", ds[len(ds)-1].Seconds())
+			return fmt.Sprintf("%.2fs", ((ds[(len(ds)-1)/2] + ds[len(ds)/2]) / 2).Seconds()), fmt.Sprintf("%.2fs", ds[len(ds)-1].Seconds())
 		}
 		held, _ := column(func(e effect) time.Duration { return e.held })
 		none, noneWorst := column(func(e effect) time.Duration { return e.none })
