@@ -19,9 +19,10 @@ import (
 const kazooVersion = "2.11.0"
 
 // kazooLeftOut are kazoo's tests that do not run, and why. They fail against one
-// Apache server in the same way.
+// Apache server in the same way, some at times only.
 var kazooLeftOut = map[string]string{
 	"test_update_host_list": "grows its ensemble",
+	"test_slow_connect":     "wants nobody to listen on port 2181 of this machine",
 	"TestReadOnlyMode":      "needs an ensemble without quorum",
 	"TestReconfig":          "needs reconfiguration, off by default",
 	"TestSSLClient":         "needs a TLS port",
