@@ -22,6 +22,7 @@ type Bootstrap struct {
 	gossip *gossip
 	stop   context.CancelFunc // of connections under way
 	join   []*joinEntry
+	keyed  bool // gossip is among those who have the key
 
 	spread  chan struct{}       // has one element if there is something new to announce
 	seat    chan *Membership    // from the search for a place on the list
@@ -69,7 +70,7 @@ func New(cfg Config) (*Bootstrap, error) {
 	b := &Bootstrap{
 		cfg: cfg, disk: disk{cfg.DataDir, cfg.LogDir}, stop: stop,
 		spread: make(chan struct{}, 1), seat: make(chan *Membership), settled: make(chan struct{}),
-		reached: map[*joinEntry]bool{},
+		reached: map[*joinEntry]bool{}, keyed: len(keys) > 0,
 	}
 	if err := b.open(ctx, keys); err != nil {
 		stop()
@@ -113,7 +114,7 @@ func (b *Bootstrap) open(ctx context.Context, keys [][]byte) (err error) {
 		return err
 	}
 	if len(keys) == 0 && !addr.IsLoopback() {
-		b.cfg.Logger.Warn("gossip without a key: everybody who reaches this host can take part in forming the first ensemble, and get the password in bootstrap.auth_file", "file", "bootstrap.key_file")
+		b.cfg.Logger.Warn("gossip without a key: everybody who reaches this host can take part in forming the first ensemble; only hosts of bootstrap.join are asked for a place on the list of servers", "file", "bootstrap.key_file")
 	}
 	view := b.view(nil)
 	b.gossip, err = openGossip(ctx, b.cfg, view.Announce(Decide(view)), addr, keys)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -129,6 +130,7 @@ func (s *site) until(what string, ok func() bool) {
 type registrar struct {
 	mu       sync.Mutex
 	ensemble *zab.Ensemble
+	asked    []string // the last time
 }
 
 func (r *registrar) serve(e *zab.Ensemble) {
@@ -137,9 +139,10 @@ func (r *registrar) serve(e *zab.Ensemble) {
 	r.ensemble = e
 }
 
-func (r *registrar) Read(context.Context, []string) (*zab.Ensemble, error) {
+func (r *registrar) Read(_ context.Context, addrs []string) (*zab.Ensemble, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.asked = addrs
 	if r.ensemble == nil {
 		return nil, fmt.Errorf("nobody serves")
 	}
@@ -344,6 +347,54 @@ func TestTakenPortIsToldApart(t *testing.T) {
 	s.dirs[0] = t.TempDir()
 	if b, err := New(s.config(0, nil)); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("a second one on the port: %v, %v", b, err)
+	}
+}
+
+// TestWithoutAKeyOnlyTheJoinListIsAsked is about whom a host that joins gives its
+// password: without a key, what gossip says is anybody's word.
+func TestWithoutAKeyOnlyTheJoinListIsAsked(t *testing.T) {
+	cluster := ClusterID{1}
+	member := func(id zab.ServerID, host string) *gossiped {
+		h := voter(host)
+		h.ID, h.State, h.Cluster = id, Member, cluster
+		h.Addr, h.ClientAddr = zab.MemberAddr{Host: host, QuorumPort: 2888, ElectionPort: 3888}, "0.0.0.0:2181"
+		return &gossiped{Seen: Seen{h, true}}
+	}
+	for _, tc := range []struct {
+		name  string
+		keyed bool
+		hosts []string // that gossip calls members
+		want  []string // that are asked
+		err   string
+	}{
+		{"a forged one is not asked", false, []string{"10.0.0.1", "10.6.6.6", "zk-2"}, []string{"10.0.0.1:2181", "zk-2:2181"}, ""},
+		{"a resolved one is", false, []string{"10.0.0.2"}, []string{"10.0.0.2:2181"}, ""},
+		{"nobody else is there", false, []string{"evil.example"}, nil,
+			"gossip names evil.example:2181 as a server, which anybody could do without bootstrap.key_file: set it, or put a member's host into bootstrap.join"},
+		{"with a key all are", true, []string{"10.0.0.1", "10.0.0.9"}, []string{"10.0.0.1:2181", "10.0.0.9:2181"}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			reg := &registrar{}
+			b := &Bootstrap{
+				cfg: Config{Registrar: reg, Pace: pace}, self: voter("joiner"), keyed: tc.keyed, gossip: &gossip{hosts: map[NodeID]*gossiped{}},
+				join: []*joinEntry{
+					{host: "10.0.0.1", addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:7946")}},
+					{host: "zk-2", addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:7946")}},
+				},
+			}
+			for i, h := range tc.hosts {
+				m := member(zab.ServerID(i+1), h)
+				b.gossip.hosts[NodeID{byte(i + 1)}] = m
+			}
+			_, err := b.trySeat(t.Context(), cluster)
+			slices.Sort(reg.asked)
+			if !slices.Equal(reg.asked, tc.want) {
+				t.Errorf("asked %q, want %q", reg.asked, tc.want)
+			}
+			if tc.err != "" && (err == nil || err.Error() != tc.err) {
+				t.Errorf("error %v, want %s", err, tc.err)
+			}
+		})
 	}
 }
 

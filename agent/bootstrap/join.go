@@ -202,12 +202,21 @@ func (b *Bootstrap) trySeat(ctx context.Context, cluster ClusterID) (*Membership
 	rand.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
 	slices.SortStableFunc(hosts, func(x, y gossiped) int { return rank(x) - rank(y) })
 	var addrs []string
+	strange := ""
 	for _, h := range hosts {
-		if to := h.ClientDial(); h.State == Member && h.Cluster == cluster && to != "" && len(addrs) < maxServers {
+		switch to := h.ClientDial(); {
+		case h.State != Member || h.Cluster != cluster || to == "" || len(addrs) == maxServers:
+		case b.keyed || b.named(to):
 			addrs = append(addrs, to)
+		default:
+			strange = to
 		}
 	}
-	if len(addrs) == 0 {
+	switch {
+	case len(addrs) > 0:
+	case strange != "":
+		return nil, fmt.Errorf("gossip names %s as a server, which anybody could do without bootstrap.key_file: set it, or put a member's host into bootstrap.join", strange)
+	default:
 		return nil, errors.New("no member of it with a client port is seen")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 15*b.cfg.Pace)
@@ -242,6 +251,30 @@ func (b *Bootstrap) trySeat(ctx context.Context, cluster ClusterID) (*Membership
 		}
 	}
 	return &Membership{Cluster: cluster, ID: id, Ensemble: e}, nil
+}
+
+// named reports whether an address is of a host that the join list names. The
+// servers that are asked get the password of a user who may change the list of
+// servers, and their answer is believed, so without a gossip key no others are.
+func (b *Bootstrap) named(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(b.join, func(j *joinEntry) bool { return j.names(host) })
+}
+
+// names reports whether host is the one of the entry: the same name, or an
+// address that it was resolved to. Another name proves nothing: who answers for
+// it may be who announced it.
+func (j *joinEntry) names(host string) bool {
+	if host == j.host {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return err == nil && slices.ContainsFunc(j.addrs, func(a netip.AddrPort) bool { return a.Addr() == ip.Unmap() })
 }
 
 // rank puts hosts that are alive first.
