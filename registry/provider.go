@@ -56,18 +56,6 @@ func ParseProvider(name string) (*Provider, error) {
 	return p, nil
 }
 
-// ParseURL parses a provider URL in plain text.
-func ParseURL(text string) (*Provider, error) {
-	if len(text) > MaxNameLen {
-		return nil, fmt.Errorf("provider url of %d bytes, more than %d", len(text), MaxNameLen)
-	}
-	p, err := parseURL(toUTF8(text))
-	if err != nil {
-		return nil, fmt.Errorf("provider url %q: %w", clip(text), err)
-	}
-	return p, nil
-}
-
 // clip keeps a hostile name from filling the log.
 func clip(s string) string {
 	if len(s) > 200 {

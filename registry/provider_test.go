@@ -34,7 +34,7 @@ func TestNamesAreThoseOfJavaDubbo(t *testing.T) {
 	}
 	for _, pair := range pairs {
 		text, name := pair[0], pair[1]
-		p, err := ParseURL(text)
+		p, err := parseURL(toUTF8(text))
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -139,7 +139,7 @@ func TestParametersAreInJavasOrderWithoutEmptyOnes(t *testing.T) {
 
 func TestEqualIgnoresOnlyTheStart(t *testing.T) {
 	parse := func(s string) *Provider {
-		p, err := ParseURL(s)
+		p, err := parseURL(toUTF8(s))
 		if err != nil {
 			t.Fatal(err)
 		}

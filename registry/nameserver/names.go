@@ -87,15 +87,6 @@ func Names(domain string, view registry.View) (ServiceNames, error) {
 	return n, nil
 }
 
-// AppName returns the DNS name of an application; the error is as for [Names].
-func AppName(domain, app string) (string, error) {
-	name, err := joinName(app, appWord, domain)
-	if err != nil {
-		return "", fmt.Errorf("dns name of application %q: %w", app, err)
-	}
-	return presentation(name), nil
-}
-
 // Labels in front of a name that choose among its instances.
 const (
 	versionPrefix = "_v-"

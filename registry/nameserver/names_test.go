@@ -63,9 +63,6 @@ func TestNames(t *testing.T) {
 			}
 		})
 	}
-	if got, err := AppName("paddock", "Demo-Provider"); got != "demo-provider.app.paddock." || err != nil {
-		t.Errorf("AppName: %q, %v", got, err)
-	}
 }
 
 // FuzzNames: whatever is registered, its names are answered, and lead to that
