@@ -301,6 +301,17 @@ func (f *learner) fetchAll(reason error) {
 	n.phase, n.out.Dial = Discovery, n.leader
 }
 
+// diverged takes the report that the tree is not the leader's. That is fetched, once
+// for each epoch: if the two differ again, it is not this server's memory or disk
+// that is at fault, and to copy without end would help nobody.
+func (f *learner) diverged() {
+	n := f.n
+	if f.state == broadcasting && n.refetched < n.epoch {
+		n.refetched = n.epoch
+		f.fetchAll(ErrDiverged)
+	}
+}
+
 func (f *learner) behindLast() Zxid {
 	if i := len(f.behind); i > 0 {
 		return f.behind[i-1].Zxid
@@ -335,7 +346,10 @@ func (f *learner) commit(z Zxid, m *Message) error {
 		f.agreedList = cmp.Or(p.Ensemble, f.agreedList)
 		return nil
 	}
-	n.activate(p.Ensemble)
+	if p.Ensemble != nil {
+		n.activate(p.Ensemble)
+		n.election.configure(n.ensemble, n.lastSeen) // who is looking asks for the list, and who was a stranger is none now
+	}
 	if m.Type == MsgCommitAndActivate {
 		return f.reconfigured(m.Leader)
 	}

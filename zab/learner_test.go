@@ -419,6 +419,10 @@ func TestReconfigurationEndsTheRole(t *testing.T) {
 		{"another leader", reconfig([]ServerID{1, 2}, nil, 2), true},
 	} {
 		r := following6(t, Config{ReconfigEnabled: true})
+		r.n.Notified(Notification{From: 4, To: 1, State: Looking, Vote: Vote{Leader: 4}, Round: 1, Version: 2})
+		if s := r.n.Status().Strangers; len(s) != 1 || s[0].ID != 4 {
+			t.Fatalf("%s: strangers %v", tc.name, s)
+		}
 		r.takes(tc.do[0])
 		if rd := r.n.Ready(); rd.LastSeen != tc.do[0].Proposal.Ensemble || rd.Ensemble == rd.LastSeen {
 			t.Errorf("%s: not seen", tc.name)
@@ -427,6 +431,9 @@ func TestReconfigurationEndsTheRole(t *testing.T) {
 		rd := r.n.Ready()
 		if left := rd.Role == Looking; left != tc.left || rd.Ensemble != tc.do[0].Proposal.Ensemble {
 			t.Errorf("%s: left %v, want %v; in force %x", tc.name, left, tc.left, rd.Ensemble.Version)
+		}
+		if _, listed := rd.Ensemble.Member(4); listed == (len(r.n.Status().Strangers) > 0) {
+			t.Errorf("%s: strangers %v", tc.name, r.n.Status().Strangers)
 		}
 	}
 }

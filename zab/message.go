@@ -91,6 +91,10 @@ const (
 	// MsgConfirm (local) asks for proof that this server still leads when it is
 	// asked: Token, larger than the one before, comes back in Ready.Confirmed.
 	MsgConfirm
+	// MsgDiverged (local) says that the tree has another digest than the leader's
+	// after the same transactions. A learner that serves fetches the leader's (rule
+	// R23); a leader's tree counts whatever it is.
+	MsgDiverged
 )
 
 // NoServer is the From of a peer that has not said who it is.

@@ -93,6 +93,8 @@ var (
 var (
 	ErrUnexpected = errors.New("packet not expected now")
 	ErrTimeout    = errors.New("timed out")
+	// ErrDiverged: the tree of this learner is not that of its leader.
+	ErrDiverged = errors.New("the tree here is not that of the leader")
 )
 
 // maxEpoch is the last epoch that a peer may name: the files and packets of
@@ -127,14 +129,15 @@ type Node struct {
 	epoch  Epoch // of the leader, once it is known
 	reason error // why the last role ended
 
-	hard     HardState
-	entered  Epoch // the current epoch as this process has stored it; recovery may have inferred hard.Current
-	lost     bool
-	observer bool // the role by the last list that had this server
-	log      history
-	disk     diskWork
-	ensemble *Ensemble // committed
-	lastSeen *Ensemble
+	hard      HardState
+	entered   Epoch // the current epoch as this process has stored it; recovery may have inferred hard.Current
+	lost      bool
+	refetched Epoch // of the last leader whose tree was fetched because this one had diverged
+	observer  bool  // the role by the last list that had this server
+	log       history
+	disk      diskWork
+	ensemble  *Ensemble // committed
+	lastSeen  *Ensemble
 
 	lead     *leader // while Leading
 	learn    *learner
@@ -210,6 +213,11 @@ func (n *Node) Step(m Message) error {
 			return ErrNotLeading
 		}
 		return n.lead.confirm(m.Token)
+	case MsgDiverged:
+		if n.learn != nil {
+			n.learn.diverged()
+		}
+		return nil
 	case MsgLinkUp, MsgLinkDown, MsgDialFailed, MsgProgress, MsgLocated, MsgStreamed:
 	default:
 		if m.Type == MsgNone || m.Type > MsgInformAndActivate {

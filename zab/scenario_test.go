@@ -26,6 +26,7 @@ import (
 //	slow ID | fast ID | sync ID [COUNT]                the disk waits; does not; does some
 //	set ID [zxids=..] [logs=Z] [accepted=E] [current=E]  what a disk holds
 //	skip Z                                             as if all had come as far as Z
+//	diverged ID                                        its tree is not the leader's
 //	broken ID                                          truncation fails
 //	loud | quiet                                       log pings and notifications too
 //	disk ID... | status ID...                          what a disk holds; what a server is
@@ -226,6 +227,8 @@ func (w *world) command(f []string) error {
 		if s := args["current"]; s != "" {
 			h.hard.Current = Epoch(mustUint(w.t, s))
 		}
+	case "diverged":
+		return first().node.Step(Message{Type: MsgDiverged})
 	case "skip":
 		z := Zxid(mustUint(w.t, words[0]))
 		for _, h := range w.hosts {

@@ -233,14 +233,15 @@ func fill(t *testing.T, c *client.Client, path string, n int) {
 
 func TestALearnerThatWasAwayGetsWhatItLacks(t *testing.T) {
 	for _, tc := range []struct {
-		name   string
-		change func(*Config)
+		name      string
+		change    func(*Config)
+		snapshots int64
 	}{
-		{"from memory", nil},
-		{"from the log", func(c *Config) { c.HistoryCount = 5 }},
+		{"from memory", nil, 0},
+		{"from the log", func(c *Config) { c.HistoryCount = 5 }, 0},
 		{"as a snapshot", func(c *Config) {
 			c.HistoryCount, c.SnapRetain, c.Storage.SnapCount = 5, 3, 20
-		}},
+		}, 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			e := newEnsemble(t, 3, 1, tc.change)
@@ -255,8 +256,13 @@ func TestALearnerThatWasAwayGetsWhatItLacks(t *testing.T) {
 			for i := range 4 {
 				fill(t, c, fmt.Sprintf("/n%d", i), 40)
 			}
+			diffs, snapshots := leader.Stats().Diffs.Load(), leader.Stats().SnapshotsSent.Load()
 			e.start(follower.cfg.ID, 4)
 			e.same()
+			diffs, snapshots = leader.Stats().Diffs.Load()-diffs, leader.Stats().SnapshotsSent.Load()-snapshots
+			if snapshots != tc.snapshots || diffs != 2-tc.snapshots {
+				t.Errorf("%d learners got a snapshot and %d what they lacked, want %d snapshots", snapshots, diffs, tc.snapshots)
+			}
 			mustCreate(t, connect(t, e.servers[4].Server, nil), "/after", "x")
 			e.same()
 		})
@@ -272,6 +278,43 @@ func TestAServerWithAnEmptyDiskJoins(t *testing.T) {
 	e.same()
 	e.leader().stop()
 	e.same()
+}
+
+// TestALearnerThatDivergesFetchesTheTree damages trees in memory (rule R23).
+func TestALearnerThatDivergesFetchesTheTree(t *testing.T) {
+	e := newEnsemble(t, 3, 1, nil)
+	e.start(1, 2, 3, 4)
+	leader, follower := e.leader(), e.follower()
+	c := connect(t, leader.Server, nil)
+	mustCreate(t, c, "/before", "x")
+	e.same()
+	snapshots := leader.Stats().SnapshotsSent.Load()
+	for _, m := range []*testMember{follower, e.servers[4]} {
+		if err := m.inDriver(t.Context(), func() {
+			txn := wire.Txn{Header: wire.TxnHeader{Type: wire.OpCreate}, Body: &wire.CreateTxn{Type: wire.OpCreate, Path: "/damage", ACL: wire.OpenACL()}}
+			m.treeMu.Lock()
+			defer m.treeMu.Unlock()
+			m.tree.Apply(&txn, new(znode.Result))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if !exists(m, "/damage") {
+			t.Fatal("the tree is not damaged")
+		}
+	}
+	mustCreate(t, c, "/after", "x")
+	for _, m := range []*testMember{follower, e.servers[4]} {
+		eventually(t, "the leader's tree", func() bool {
+			return m.State().Serving && m.State().Digest == leader.State().Digest && !exists(m, "/damage")
+		})
+		if n := m.Stats().DigestMismatches.Load(); n != 1 {
+			t.Errorf("server %d: %d digest mismatches, want one", m.cfg.ID, n)
+		}
+	}
+	if n := leader.Stats().SnapshotsSent.Load() - snapshots; n != 2 {
+		t.Errorf("%d snapshots were sent, want 2", n)
+	}
+	mustCreate(t, connect(t, follower.Server, nil), "/by-follower", "x")
 }
 
 // TestADeposedLeaderForgetsItsTail lets a leader log what nobody acknowledges.

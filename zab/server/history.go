@@ -102,6 +102,7 @@ func (m *member) streamSnapshot(l *transport.Link) {
 			f.Discard(s.treeMu.RLocker())
 		}
 		if err == nil {
+			s.stats.SnapshotsSent.Add(1)
 			m.log.Info("snapshot sent to a learner", "peer", l.Peer(), "zxid", zxid)
 		}
 		m.streamed(l, zxid, err)

@@ -47,6 +47,10 @@ type member struct {
 	stopDial context.CancelFunc // nil: none is under way
 	heldBack []*conn            // have replies that are not to be written yet
 
+	// The tree was that of the leader after some transaction, since it came from a
+	// disk or from a leader; and it was not after the last one. See compare.
+	agreed, diverged bool
+
 	leading  leading
 	learning learning
 }
@@ -81,7 +85,7 @@ func (s *Server) join() error {
 	if err != nil {
 		return err
 	}
-	m := &member{s: s, log: s.log, links: map[zab.LinkID]*link{}, said: map[string]bool{}, shown: role{leader: zab.NoServer}}
+	m := &member{s: s, log: s.log, links: map[zab.LinkID]*link{}, said: map[string]bool{}, shown: role{leader: zab.NoServer}, agreed: true}
 	m.taken = sync.NewCond(&s.inMu)
 	s.member = m
 	s.held.Store(true)
@@ -183,6 +187,9 @@ func (m *member) perform(rd *zab.Ready) error {
 	if err := s.apply(rd.Committed); err != nil {
 		return err
 	}
+	if len(rd.Committed) > 0 {
+		m.compare()
+	}
 	if rd.Ensemble != m.ensemble || rd.LastSeen != m.lastSeen {
 		if err := m.reconfigured(rd.Ensemble, rd.LastSeen); err != nil {
 			return err
@@ -198,6 +205,9 @@ func (m *member) perform(rd *zab.Ready) error {
 		if now.serves() && !s.serves {
 			return m.beginServing()
 		}
+	}
+	if m.diverged && now.serves() {
+		return m.fetchTree()
 	}
 	return nil
 }
@@ -218,6 +228,8 @@ func (m *member) send(rd *zab.Ready) {
 			if m.shown.role != zab.Leading {
 				msg.Data = m.touches()
 			}
+		case zab.MsgDiff, zab.MsgTrunc:
+			m.s.stats.Diffs.Add(1)
 		case zab.MsgCommit, zab.MsgInform, zab.MsgCommitAndActivate, zab.MsgInformAndActivate:
 			l.releaseBefore(msg.Zxid)
 			m.leading.committed = max(m.leading.committed, msg.Zxid)
@@ -392,6 +404,32 @@ func (m *member) dropHeldBack() {
 	m.heldBack = nil
 }
 
+// compare looks at what the last transaction has said of the tree's digest (rule
+// R23). Apache's leaders write a snapshot while they go on, so one that has come from
+// them may hold more than it says: until it has agreed once, a difference means
+// nothing.
+func (m *member) compare() {
+	if !m.s.result.DigestMismatch {
+		m.agreed, m.diverged = true, false
+	} else if m.agreed && m.shown.role != zab.Leading {
+		m.diverged = true
+	}
+}
+
+// fetchTree has the node fetch the leader's tree in place of the one here. What
+// clients here would read meanwhile cannot be trusted: they wait, as in an election.
+func (m *member) fetchTree() error {
+	s := m.s
+	m.diverged = false
+	if err := m.step(zab.Message{Type: zab.MsgDiverged}); err != nil {
+		return err
+	}
+	if s.node.Phase() != zab.Broadcast {
+		m.log.Error("the tree here is not that of the leader: it is fetched anew", "leader", m.shown.leader, "zxid", s.tree.LastZxid())
+	}
+	return s.perform()
+}
+
 // replaceTree takes over what the disk holds after a truncation, or the
 // installation of a snapshot.
 func (m *member) replaceTree(tree *znode.Tree, why diskKind) {
@@ -402,6 +440,7 @@ func (m *member) replaceTree(tree *znode.Tree, why diskKind) {
 	s.digests = nil
 	s.treeMu.Unlock()
 	if why == diskInstall {
+		m.agreed, m.diverged = false, false
 		s.lastSnapshot.Store(&SnapshotTime{tree.LastZxid(), time.Now()})
 		// Nobody knows which requests are in it, nor which watches would have fired.
 		if n := s.closeClients(); n > 0 {

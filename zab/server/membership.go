@@ -114,6 +114,8 @@ func (ms *Membership) metrics(s *Server) []Metric {
 	list := []Metric{
 		gauge("quorum_size", int64(len(ms.Ensemble.Voters())), "servers with a vote"),
 		{Name: "proposal_count", Value: float64(s.member.sizes.count.Load()), Counter: true, Help: "transactions that this server has proposed"},
+		{Name: "diff_count", Value: float64(s.stats.Diffs.Load()), Counter: true, Help: "learners that this server has brought up to date by what they lacked"},
+		{Name: "snap_count", Value: float64(s.stats.SnapshotsSent.Load()), Counter: true, Help: "learners that this server has sent its whole tree"},
 		{Name: "paddock_elections_total", Value: float64(s.stats.Elections.Load()), Counter: true, Help: "elections that this server took part in"},
 		gauge("paddock_server_id", int64(ms.ID), "number of this server"),
 		gauge("paddock_leader_id", max(0, int64(ms.Leader)), "number of the leader, 0 while there is none"),

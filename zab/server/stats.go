@@ -38,6 +38,8 @@ type Stats struct {
 	SnapshotErrors     atomic.Int64
 	DigestMismatches   atomic.Int64
 	Elections          atomic.Int64 // that this server has taken part in
+	Diffs              atomic.Int64 // learners that were sent what they lacked, or told what they have too much
+	SnapshotsSent      atomic.Int64 // learners that were sent the whole tree
 }
 
 // fsyncWarning is Apache's fsync.warningthresholdms.
