@@ -326,12 +326,15 @@ func (s *Store) copyAside(l logFile) (err error) {
 		return err
 	}
 	defer src.Close()
-	dst, err := s.fs.Create(filepath.Join(s.logDir, asideName+l.name))
+	dst, err := s.createFile(filepath.Join(s.logDir, asideName+l.name))
 	if err != nil {
 		return err
 	}
-	_, cerr := io.Copy(&fileWriter{f: dst}, io.NewSectionReader(src, 0, l.size))
-	return errors.Join(cerr, dst.Sync(), dst.Close(), s.fs.SyncDir(s.logDir))
+	_, err = io.Copy(dst, io.NewSectionReader(src, 0, l.size))
+	if _, err = dst.finish(err); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(s.logDir)
 }
 
 // NewTree reads a snapshot stream into a tree as of zxid.

@@ -190,9 +190,9 @@ func (s *Store) createLog(zxid zab.Zxid) (err error) {
 	g := &grower{max: s.cfg.PreallocBytes}
 	g.end.Store(size)
 	if err == nil && g.max > 0 {
-		if g.f = s.openDirect(name); g.f == nil {
+		if g.f = s.openDirect(name, true); g.f == nil {
 			g.f, err = s.fs.OpenWrite(name)
-		} else if direct := s.openDirect(name); direct != nil {
+		} else if direct := s.openDirect(name, true); direct != nil {
 			err = f.Close()
 			f = direct
 		}
@@ -210,27 +210,6 @@ func (s *Store) createLog(zxid zab.Zxid) (err error) {
 	}
 	s.logger.Debug("new transaction log", "file", name)
 	return nil
-}
-
-// openDirect opens a log so that what is written is on the disk when WriteAt
-// returns, without a copy in the page cache and without a second system call. It
-// returns nil if that is not wanted, or if the file system cannot.
-func (s *Store) openDirect(name string) File {
-	fsys, ok := s.fs.(interface {
-		OpenDirect(name string) (File, error)
-	})
-	if !ok || s.cfg.NoForceSync {
-		return nil
-	}
-	f, err := fsys.OpenDirect(name)
-	if err != nil {
-		return nil
-	}
-	if _, err := f.ReadAt(alignedBytes(block)[:block], 0); err != nil {
-		f.Close()
-		return nil
-	}
-	return f
 }
 
 // logHeader is what every log begins with.

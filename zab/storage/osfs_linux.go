@@ -20,7 +20,7 @@ func datasync(f *os.File) error {
 // The flags of sync_file_range: wait for writes under way, start, wait.
 const rangeWriteAndWait = 1 | 2 | 4
 
-// WriteBack implements an optional method of File, see writeBack.
+// WriteBack implements an optional method of File, see fileWriter.
 func (f osFile) WriteBack(off, n int64) error {
 	err := syscall.SyncFileRange(int(f.Fd()), off, n, rangeWriteAndWait)
 	if err == syscall.ENOSYS || err == syscall.ESPIPE || err == syscall.EINVAL {
@@ -30,17 +30,29 @@ func (f osFile) WriteBack(off, n int64) error {
 }
 
 // OpenDirect implements an optional method of FS: the file is opened past the
-// page cache, and what is written to it is safe when WriteAt returns. Offset,
-// length and memory must be multiples of what the file system asks for.
-func (OSFS) OpenDirect(name string) (File, error) {
-	f, err := open(name, os.O_RDWR|syscall.O_DIRECT|syscall.O_DSYNC)
+// page cache. What is written to it is safe when WriteAt returns if safe says so.
+// Offset, length and memory must be multiples of what the file system asks for.
+func (OSFS) OpenDirect(name string, safe bool) (File, error) {
+	flag := os.O_RDWR | syscall.O_DIRECT
+	if safe {
+		flag |= syscall.O_DSYNC
+	}
+	f, err := os.OpenFile(name, flag, 0)
 	if err != nil {
 		return nil, err
 	}
-	return directFile{f}, nil
+	return directFile{osFile{f}, safe}, nil
 }
 
-type directFile struct{ File }
+type directFile struct {
+	osFile
+	safe bool // what is written
+}
 
-// Datasync has nothing to do.
-func (directFile) Datasync() error { return nil }
+// Datasync implements File.
+func (f directFile) Datasync() error {
+	if f.safe {
+		return nil
+	}
+	return f.osFile.Datasync()
+}

@@ -10,74 +10,23 @@ import (
 	"io"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/wire"
 	"github.com/paddockio/paddock/zab/znode"
 )
 
-// flushEvery is how much of a snapshot is written before it is made safe: a sync
-// of the log may have to wait for the disk to take that much.
-const flushEvery = 256 << 10
-
-// fileWriter is a File as a stream that reaches the disk steadily, instead of
-// all at once when it is synced.
-type fileWriter struct {
-	f     File
-	off   int64
-	dirty int64
-	// polite leaves the disk to others for as long as it has been used.
-	polite bool
-}
-
-func (w *fileWriter) Write(b []byte) (int, error) {
-	n, err := w.f.WriteAt(b, w.off)
-	w.off += int64(n)
-	w.dirty += int64(n)
-	if err == nil && w.dirty >= flushEvery {
-		start := time.Now()
-		err = writeBack(w.f, w.off-w.dirty, w.dirty)
-		w.dirty = 0
-		if w.polite {
-			time.Sleep(min(time.Since(start), maxPause))
-		}
-	}
-	return n, err
-}
-
-// writeBack sends a part of a file to the disk, without the promise that it is
-// safe there; that is cheaper than Datasync, which has the file system commit
-// its own state for all files.
-func writeBack(f File, off, n int64) error {
-	if f, ok := f.(interface{ WriteBack(off, n int64) error }); ok {
-		return f.WriteBack(off, n)
-	}
-	return f.Datasync()
-}
-
-// maxPause keeps a slow disk from making a snapshot take for ever.
-const maxPause = 50 * time.Millisecond
-
 // snapWriter writes the parts of a snapshot with the checksum over them.
 type snapWriter struct {
 	w   io.Writer
-	sum hash.Hash32
-	buf []byte
+	sum hash.Hash32 // nil: nobody needs it
 }
 
 func (s *snapWriter) write(b []byte) error {
-	s.sum.Write(b)
-	s.buf = append(s.buf, b...)
-	if len(s.buf) >= 256<<10 {
-		return s.flush()
+	if s.sum != nil {
+		s.sum.Write(b)
 	}
-	return nil
-}
-
-func (s *snapWriter) flush() error {
-	_, err := s.w.Write(s.buf)
-	s.buf = s.buf[:0]
+	_, err := s.w.Write(b)
 	return err
 }
 
@@ -108,7 +57,7 @@ func (s *snapWriter) state(f *znode.Frozen, lock sync.Locker) error {
 }
 
 // EncodeSnapshot writes the snapshot of f to w, in the form that goes into
-// files. It ends the freeze. lock is as for
+// files, in pieces of up to some 10 KiB. It ends the freeze. lock is as for
 // znode.Frozen.Walk.
 func EncodeSnapshot(w io.Writer, f *znode.Frozen, lock sync.Locker) error {
 	s := &snapWriter{w: w, sum: adler32.New()}
@@ -143,10 +92,7 @@ func EncodeSnapshot(w io.Writer, f *znode.Frozen, lock sync.Locker) error {
 	if err := s.write(wire.AppendLong(nil, int64(f.Zxid))); err != nil {
 		return err
 	}
-	if err := s.seal(); err != nil {
-		return err
-	}
-	return s.flush()
+	return s.seal()
 }
 
 // WriteSnapshot writes what f has frozen to snapshot.<zxid>, reads it back, and
@@ -182,25 +128,19 @@ func (s *Store) WriteSnapshot(f *znode.Frozen, lock sync.Locker) (path string, s
 // the freeze.
 func (s *Store) writeTemp(name string, f *znode.Frozen, lock sync.Locker, polite bool) (size int64, err error) {
 	tmp := filepath.Join(s.snapDir, tempName+name)
-	file, err := s.fs.Create(tmp)
+	out, err := s.createFile(tmp)
 	if err != nil {
 		f.Discard(lock)
 		return 0, err
 	}
-	out := &fileWriter{f: file, polite: polite}
+	out.polite = polite
 	if _, c, _ := parseSnapName(name); c == Gzip {
 		z, _ := gzip.NewWriterLevel(out, gzip.BestSpeed)
 		err = errors.Join(EncodeSnapshot(z, f, lock), z.Close())
 	} else {
 		err = EncodeSnapshot(out, f, lock)
 	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		s.fs.Remove(tmp)
-	}
-	return out.off, err
+	return out.finish(err)
 }
 
 // publish gives a temporary file its name, after it has been read back: the name

@@ -3,7 +3,6 @@ package storage
 import (
 	"errors"
 	"fmt"
-	"hash/adler32"
 	"io"
 	"path/filepath"
 	"sync"
@@ -17,17 +16,14 @@ import (
 const streamEnd = "BenWasHere"
 
 // EncodeStream writes the state of f to w as a leader sends it behind SNAP: what
-// a file holds, without header, seals and digest. It ends the freeze. lock is as
-// for znode.Frozen.Walk.
+// a file holds, without header, seals and digest, in pieces of up to some 10 KiB.
+// It ends the freeze. lock is as for znode.Frozen.Walk.
 func EncodeStream(w io.Writer, f *znode.Frozen, lock sync.Locker) error {
-	s := &snapWriter{w: w, sum: adler32.New()}
+	s := &snapWriter{w: w}
 	if err := s.state(f, lock); err != nil {
 		return err
 	}
-	if err := s.write(wire.AppendString(nil, streamEnd)); err != nil {
-		return err
-	}
-	return s.flush()
+	return s.write(wire.AppendString(nil, streamEnd))
 }
 
 // ReadStream reads the snapshot behind a SNAP packet of zxid into a tree. It may
