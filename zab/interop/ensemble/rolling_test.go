@@ -14,6 +14,7 @@ import (
 // under load, and back. Sessions stay, with their ephemerals, and no acknowledged
 // write is lost.
 func TestRollingMove(t *testing.T) {
+	t.Parallel()
 	for _, theirs := range []string{peer.KindApache, peer.KindDebian} {
 		t.Run(theirs, func(t *testing.T) {
 			e := peer.NewEnsemble(t, []peer.Spec{{Kind: theirs}, {Kind: theirs}, {Kind: theirs}})

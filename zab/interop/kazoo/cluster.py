@@ -22,7 +22,7 @@ for name in ("OpenSSL", "jks"):
 
 from kazoo.testing import harness  # noqa: E402
 
-PATIENCE = 30  # seconds
+PATIENCE = 60  # seconds
 
 # Who waits too long for the tests asks with SIGQUIT what they wait for. Pytest
 # is about to take standard error for itself.

@@ -39,7 +39,7 @@ import org.apache.zookeeper.server.ZooKeeperServer;
 public final class ProcessCnxnFactory extends ServerCnxnFactory {
 
     /** How long a server may take to listen, and to go away after it was asked to. */
-    private static final long PATIENCE_MS = 20_000;
+    private static final long PATIENCE_MS = 60_000;
 
     /** Properties that are the test client's own, or that name this class: not for the server. */
     private static final List<String> CLIENT_ONLY = Arrays.asList(
