@@ -22,6 +22,7 @@ type record struct {
 	by     zab.ServerID
 	list   *zab.Ensemble // of a reconfiguration
 	digest uint64        // of the tree after it
+	judged zab.Zxid      // what its leader had applied when it made it
 }
 
 // holds reports whether a log that ends at r contains q.
@@ -150,7 +151,7 @@ func (c *checker) proposing(v *server, ps []zab.Proposal) {
 			c.s.fail("S15", "server %d proposes %v behind %v", v.id, p.Zxid, prev.zxid)
 			return
 		}
-		r := &record{zxid: p.Zxid, data: p.Data, prev: prev, depth: prev.depth + 1, by: v.id, digest: prev.digest, list: p.Ensemble}
+		r := &record{zxid: p.Zxid, data: p.Data, prev: prev, depth: prev.depth + 1, by: v.id, digest: prev.digest, list: p.Ensemble, judged: v.tree.LastZxid()}
 		if err := wire.Unmarshal(p.Data, &r.txn); err != nil {
 			c.s.fail("S3", "server %d proposes %v, which cannot be decoded: %v", v.id, p.Zxid, err)
 			return

@@ -72,6 +72,9 @@ type clientConn struct {
 	openS   bool // as far as the server knows
 	session zab.SessionID
 	ready   bool
+	taking  bool // waits for the leader's word on its session
+	gated   bool // something came for it while the server did not serve
+	held    []func()
 	queue   fifo[*queued]
 	up      pipe // to the server
 	down    pipe
@@ -234,6 +237,12 @@ func (k *clientConn) hello(id zab.SessionID, last zab.Zxid, timeoutMs int32) {
 		return
 	}
 	k.session = id
+	k.open(timeoutMs)
+}
+
+// open asks the leader for a session, or whether the one of the client lives.
+func (k *clientConn) open(timeoutMs int32) {
+	v, id := k.v, k.session
 	switch {
 	case id == 0:
 		k.session = v.serving.ids.Next()
@@ -241,6 +250,7 @@ func (k *clientConn) hello(id zab.SessionID, last zab.Zxid, timeoutMs int32) {
 	case v.shown.leads():
 		k.revalidated(id, v.revalidate(id, v.id))
 	default:
+		k.taking = true
 		if c := v.leaderConn(); c != nil {
 			v.serving.revalids.push(k)
 			c.link.send(c.side, packet{kind: packetRevalidate, sess: id}, 0)
@@ -269,18 +279,44 @@ func (k *clientConn) established(id zab.SessionID, _ zab.Zxid) {
 	if !k.openS {
 		return
 	}
-	k.ready = true
+	k.ready, k.taking = true, false
 	k.toC(func() { k.c.connected(k, id) })
 }
 
 // toC brings something to the client.
 func (k *clientConn) toC(do func()) {
+	if !k.v.serving.on {
+		k.gated = true
+		k.held = append(k.held, do)
+		return
+	}
 	k.down.send(func() {
 		if k.openC && k.c.conn == k {
 			k.c.heard = k.c.s.now
 			do()
 		}
 	})
+}
+
+// goOn is what the server does for a client when it serves again.
+func (k *clientConn) goOn() {
+	if !k.openS {
+		return
+	}
+	held := k.held
+	k.held, k.gated = nil, false
+	for _, do := range held {
+		k.toC(do)
+	}
+	if k.taking {
+		k.open(0)
+	}
+	for i := k.queue.head; i < len(k.queue.items); i++ {
+		if q := k.queue.items[i]; q.r.op == wire.OpSync && !q.done {
+			q.sent = false
+		}
+	}
+	k.flush()
 }
 
 func (k *clientConn) toClient(r reply) {
@@ -345,8 +381,11 @@ func (k *clientConn) request(r *request) {
 // writes behind it must not be done before it, or their replies would be older
 // than what the client has seen meanwhile.
 func (k *clientConn) forward() {
-	for i := k.queue.head; i < len(k.queue.items) && k.openS; i++ {
+	for i := k.queue.head; i < len(k.queue.items) && k.openS && k.v.serving.on; i++ {
 		q := k.queue.items[i]
+		if q == nil {
+			continue // answered meanwhile
+		}
 		if !q.sent {
 			q.sent = true
 			switch {
@@ -369,18 +408,23 @@ func (k *clientConn) complete(r *request, rep reply) {
 	for i := k.queue.head; i < len(k.queue.items); i++ {
 		if q := k.queue.items[i]; q.r == r {
 			q.rep, q.done = rep, true
+			k.gated = k.gated || !k.v.serving.on
 			break
 		}
 	}
-	k.flush()
+	k.answer(true)
 }
 
 // flush answers what is done, in order.
-func (k *clientConn) flush() {
+func (k *clientConn) flush() { k.answer(k.v.serving.on) }
+
+// answer does it, with the reads too if reads is set: those behind a write show the
+// state right after it, also while the server does not serve and the answers wait.
+func (k *clientConn) answer(reads bool) {
 	for k.openS && k.queue.len() > 0 {
 		q := *k.queue.first()
 		if !q.done {
-			if q.r.op.IsWrite() || q.r.op == wire.OpSync {
+			if q.r.op.IsWrite() || q.r.op == wire.OpSync || !reads {
 				return
 			}
 			q.rep = k.read(q.r)

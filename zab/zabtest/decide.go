@@ -98,10 +98,6 @@ func (f *reference) limit(z zab.Zxid, path string, data []byte) {
 	q.bytes, q.count = number("byteHardLimit"), number("countHardLimit")
 }
 
-// judging notes how much a leader has applied when it looks at a request: quotas
-// are compared with that.
-func (c *checker) judging(v *server, r *request) { r.judgedAt = v.tree.LastZxid() }
-
 // permission is what a change needs of which znode.
 func permission(body wire.Record) (path string, perm wire.Perms) {
 	switch b := body.(type) {
@@ -127,8 +123,9 @@ func permission(body wire.Record) (path string, perm wire.Perms) {
 }
 
 // permits checks that a change which was made was allowed. body is the
-// transaction's.
-func (f *reference) permits(z zab.Zxid, body wire.Record, o *operation) bool {
+// transaction's, judged what the leader had applied then: quotas are compared with
+// that.
+func (f *reference) permits(z, judged zab.Zxid, body wire.Record, o *operation) bool {
 	if o == nil {
 		return true
 	}
@@ -141,8 +138,8 @@ func (f *reference) permits(z zab.Zxid, body wire.Record, o *operation) bool {
 		f.s.fail("S26", "%v changes %s, whose ACL %v does not let %v do it", z, path, st.acl, o.req.ids)
 		return false
 	}
-	if path, bytes, count := f.growth(body); f.overQuota(path, bytes, count, o.req.judgedAt) {
-		f.s.fail("S26", "%v writes to %s above its quota: %+v, by %v", z, path, f.quotaOf(path), o.req.judgedAt)
+	if path, bytes, count := f.growth(body); f.overQuota(path, bytes, count, judged) {
+		f.s.fail("S26", "%v writes to %s above its quota: %+v, by %v", z, path, f.quotaOf(path), judged)
 		return false
 	}
 	return true
@@ -187,7 +184,7 @@ func (f *reference) limitsChanged(path string, z zab.Zxid) bool {
 }
 
 // refused checks why a request was refused, by what was true in front of it.
-func (f *reference) refused(z zab.Zxid, code wire.Code, o *operation) {
+func (f *reference) refused(z, judged zab.Zxid, code wire.Code, o *operation) {
 	if o == nil {
 		return
 	}
@@ -225,7 +222,7 @@ func (f *reference) refused(z zab.Zxid, code wire.Code, o *operation) {
 	case wire.ErrQuotaExceeded:
 		f.s.probe("refused by a quota")
 		p, bytes, count := f.growth(o.req.body)
-		right = f.limitsChanged(p, o.req.judgedAt) || f.overQuota(p, bytes, count, o.req.judgedAt)
+		right = f.limitsChanged(p, judged) || f.overQuota(p, bytes, count, judged)
 	}
 	if !right {
 		f.s.fail("S26", "%v refuses %v %s with %v: its znode is %+v, that of the permission %+v", z, o.req.op, target, code, st, holder)

@@ -142,6 +142,11 @@ func (v *server) truncate(z zab.Zxid) {
 		if failed {
 			v.s.probe("trunc not possible")
 		} else {
+			if tree.LastZxid() != v.tree.LastZxid() && !v.s.mutant.cutKeeps {
+				v.s.probe("trunc of what clients wait for")
+				v.dropClients(true) // nobody knows what is in it
+				v.serving.waiting.clear()
+			}
 			v.tree = tree
 		}
 		v.step(zab.Message{Type: zab.MsgTruncated, Zxid: z, Failed: failed})
@@ -165,6 +170,8 @@ func (v *server) install(in zab.Installation) {
 		return
 	}
 	v.s.check.installing(v, in.Zxid, in.Epoch, a.tree)
+	v.dropClients(true) // nobody knows what they were to be told
+	v.serving.waiting.clear()
 	v.queue(logLane, job{"install", func() error {
 		v.finishSnapshot()
 		if err := v.store.Install(a.tree.Freeze(), noLock, in.Epoch); err != nil {
@@ -184,6 +191,7 @@ func (v *server) append(ps []zab.Proposal) {
 	for _, p := range ps {
 		v.s.check.appending(v, p)
 	}
+	v.noteTail(ps)
 	v.toLog = append(v.toLog, ps...)
 	if waiting {
 		return

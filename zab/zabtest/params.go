@@ -32,6 +32,7 @@ type params struct {
 	kinds      []FaultKind
 
 	think usec
+	grace usec // that clients wait while their server does not serve
 	depth int
 	batch usec
 	dirs  int
@@ -96,6 +97,7 @@ func drawParams(o *Options, r *rand.Rand) params {
 		p.groups = 1 + r.IntN(min(3, p.voters))
 	}
 	p.storm = r.IntN(2) == 0
+	p.grace = max(tick/2, second/2)
 	if len(p.kinds) == 0 {
 		p.kinds = []FaultKind{Crash}
 	}

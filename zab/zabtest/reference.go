@@ -153,7 +153,7 @@ func (f *reference) apply(r *record) {
 	f.s.checks.safe(3, 21, 30)
 	switch h.Type {
 	case wire.OpFailed:
-		f.refused(h.Zxid, wire.Code(r.txn.Body.(*wire.IntRecord).Value), o)
+		f.refused(h.Zxid, r.judged, wire.Code(r.txn.Body.(*wire.IntRecord).Value), o)
 		return
 	case wire.OpCreateSession:
 		if ss != nil {
@@ -193,7 +193,7 @@ func (f *reference) apply(r *record) {
 			if o != nil {
 				body = o.req.body.(*wire.MultiRequest).Ops[i].Record
 			}
-			f.one(h, sub.Type, sub.Body, body, o, ss)
+			f.one(h, r.judged, sub.Type, sub.Body, body, o, ss)
 		}
 		return
 	}
@@ -201,14 +201,14 @@ func (f *reference) apply(r *record) {
 	if o != nil {
 		body = o.req.body
 	}
-	f.one(h, h.Type, r.txn.Body, body, o, ss)
+	f.one(h, r.judged, h.Type, r.txn.Body, body, o, ss)
 }
 
 // one applies one change; req is what the client asked for, alone or in the multi o.
-func (f *reference) one(h *wire.TxnHeader, op wire.Op, body, req wire.Record, o *operation, ss *refSession) {
+func (f *reference) one(h *wire.TxnHeader, judged zab.Zxid, op wire.Op, body, req wire.Record, o *operation, ss *refSession) {
 	z := h.Zxid
 	f.s.checks.safe(24)
-	if !f.permits(z, body, o) {
+	if !f.permits(z, judged, body, o) {
 		return
 	}
 	switch b := body.(type) {

@@ -11,15 +11,13 @@ import (
 	"github.com/paddockio/paddock/zab/znode"
 )
 
-// serving is what a server does for clients, as leader and as learner. It is new
-// whenever the server serves again.
+// serving is what a server does for clients, as leader and as learner. What does
+// not outlive a role is new whenever the server serves again.
 type serving struct {
-	on      bool
-	conns   []*clientConn
-	watches *watch.Manager[*clientConn]
+	on bool
+	outliving
 
-	// Of all: writes of this server's clients that are not applied, oldest first.
-	waiting fifo[*request]
+	// Of all.
 	syncs   fifo[*request] // sent to the leader
 	barrier []barrier      // syncs that the leader has answered
 
@@ -39,6 +37,16 @@ type serving struct {
 	// sentCommit is the last commit that went out: the own disk may lag behind.
 	sentCommit zab.Zxid
 	ids        *session.IDs
+}
+
+// outliving is what goes over from one role to the next: clients that wait, and what
+// they wait for.
+type outliving struct {
+	conns   []*clientConn
+	watches *watch.Manager[*clientConn]
+	waiting fifo[*request] // writes of this server's clients that are not applied, oldest first
+	tail    []tailTxn
+	shut    int // counts the ends of serving
 }
 
 // heard is when the leader last heard of a session.
@@ -67,8 +75,10 @@ type request struct {
 	ids     []wire.ID    // who the client is
 	origin  zab.ServerID // the server that the client is connected to
 	done    bool
-	// judgedAt is what the leader had applied when it judged the request (S26).
-	judgedAt zab.Zxid
+
+	epoch     zab.Epoch // in which it was proposed, or sent to the leader, last; 0: not yet
+	zxid      zab.Zxid  // of its transaction, if it was proposed here
+	overtaken bool      // its session has done something over another server since
 }
 
 func (v *server) wallMs() int64 {
@@ -78,12 +88,27 @@ func (v *server) wallMs() int64 {
 // startServing begins the work for clients, with a tree that holds everything
 // committed that this server has.
 func (v *server) startServing() {
-	ids := session.NewIDs(v.id, v.wallMs())
-	v.serving = serving{on: true, watches: watch.New[*clientConn](), ids: ids}
+	v.serving = serving{on: true, outliving: v.serving.outliving, ids: session.NewIDs(v.id, v.wallMs())}
 	g := &v.serving
-	if v.shown.role != zab.Leading {
-		return
+	if g.watches == nil {
+		g.watches = watch.New[*clientConn]()
 	}
+	if v.shown.role == zab.Leading {
+		v.startLeading()
+	}
+	for _, r := range v.unanswered() {
+		v.s.probe("submitted again")
+		r.zxid = 0
+		v.submit(r)
+	}
+	for _, k := range slices.Clone(g.conns) {
+		k.goOn()
+	}
+}
+
+// startLeading begins the work of a leader.
+func (v *server) startLeading() {
+	g := &v.serving
 	now := int64(v.now())
 	g.prep = znode.NewPrep(v.tree)
 	g.tracker = session.NewTracker(int64(v.s.p.tick))
@@ -97,10 +122,29 @@ func (v *server) startServing() {
 	v.s.check.leads(v)
 }
 
-// stopServing ends it: the clients must look for another server.
+// stopServing ends it. The clients wait with their connections open; after a while
+// they must look for another server.
 func (v *server) stopServing() {
-	v.dropClients(true)
-	v.serving = serving{}
+	v.serving = serving{outliving: v.serving.outliving}
+	v.serving.shut++
+	n := v.serving.shut
+	v.after(v.s.p.grace, func() {
+		if !v.serving.on && v.serving.shut == n {
+			v.s.probe("clients sent away")
+			v.dropClients(true)
+		}
+	})
+}
+
+// misled drops the clients that were told, or would have been, what a leader began
+// with that did not get a quorum for it.
+func (v *server) misled() {
+	for _, k := range slices.Clone(v.serving.conns) {
+		if k.gated {
+			v.s.probe("client of a failed synchronization")
+			k.drop(true)
+		}
+	}
 }
 
 // dropClients ends all connections of clients; told says whether they learn it.
@@ -120,9 +164,6 @@ func (v *server) apply(p zab.Proposal) {
 	}
 	v.s.check.applied(v, rec)
 	g := &v.serving
-	if !g.on {
-		return
-	}
 	if g.prep != nil {
 		g.prep.Applied(p.Zxid)
 	}
@@ -139,6 +180,9 @@ func (v *server) apply(p zab.Proposal) {
 
 // fire tells watchers of what was applied.
 func (v *server) fire(zxid zab.Zxid) {
+	if v.serving.watches == nil {
+		return
+	}
 	for i := range v.result.Events {
 		e := &v.result.Events[i]
 		for _, c := range v.serving.watches.Fire(e.Type, e.Path, nil) {
@@ -153,20 +197,12 @@ func (v *server) fire(zxid zab.Zxid) {
 
 // answer replies to the request behind a transaction, if it came from here.
 func (v *server) answer(rec *record) {
-	g := &v.serving
 	h := &rec.txn.Header
-	if g.waiting.len() == 0 {
+	r := v.match(rec)
+	if r == nil || r.conn == nil {
 		return
 	}
-	r := *g.waiting.first()
-	if r.session != h.Session || r.xid != h.Cxid || (r.op == wire.OpCreateSession) != (h.Type == wire.OpCreateSession) {
-		return
-	}
-	g.waiting.pop()
 	r.done = true
-	if r.conn == nil {
-		return
-	}
 	if r.op == wire.OpCreateSession {
 		r.conn.established(r.session, h.Zxid)
 		return
@@ -186,6 +222,7 @@ func (v *server) answer(rec *record) {
 // sessionClosed forgets a session everywhere at this server.
 func (v *server) sessionClosed(id zab.SessionID) {
 	g := &v.serving
+	g.take(func(r *request) bool { return r.session == id })
 	if g.tracker != nil {
 		g.tracker.Remove(id)
 		delete(g.owners, id)
@@ -200,7 +237,7 @@ func (v *server) sessionClosed(id zab.SessionID) {
 
 // submit brings a write of this server's client on its way.
 func (v *server) submit(r *request) {
-	r.origin = v.id
+	r.origin, r.epoch = v.id, v.shown.epoch
 	v.serving.waiting.push(r)
 	if v.shown.leads() {
 		v.propose(r)
@@ -295,8 +332,10 @@ func (v *server) transaction(r *request, zxid zab.Zxid) zab.Proposal {
 			req.Refuse = wire.ErrSessionMoved
 		}
 	}
+	if r.origin == v.id {
+		r.zxid = zxid
+	}
 	var txn wire.Txn
-	v.s.check.judging(v, r)
 	g.prep.Prepare(&req, zxid, v.wallMs(), &txn)
 	return zab.Proposal{Zxid: zxid, Data: txn.Append(nil)}
 }
@@ -363,6 +402,9 @@ func (v *server) receiveDriver(c *peerConn, p *packet) {
 			v.propose(p.fwd)
 		}
 	case packetRevalidate:
+		if v.s.mutant.noAnswer {
+			return
+		}
 		ok := v.revalidate(p.sess, c.peer.id)
 		c.link.send(c.side, packet{kind: packetRevalidated, sess: p.sess, ok: ok}, 0)
 	case packetRevalidated:

@@ -458,6 +458,9 @@ func (v *server) show(rd *zab.Ready) bool {
 	if old.serves() && !h.serves() || old.epoch != h.epoch && old.serves() {
 		v.stopServing()
 	}
+	if h.role == zab.Looking && !old.serves() {
+		v.misled()
+	}
 	return true
 }
 

@@ -252,6 +252,20 @@ func (s *sim) fail(rule, format string, args ...any) {
 	}
 }
 
+// spotCheck compares the whole tree of some server with the transactions, now and
+// then.
+func (s *sim) spotCheck(r *rand.Rand) {
+	if s.phase != phaseFaulty {
+		return
+	}
+	v := s.servers[r.IntN(len(s.servers))]
+	if v.up && v.tree.LastZxid() == v.view.applied.zxid && s.check.last().holds(v.view.applied) {
+		s.probe("tree compared at a random moment")
+		s.check.whole(v, v.tree)
+	}
+	s.at(s.now+usec(r.ExpFloat64()*float64(20*s.tick())), func() { s.spotCheck(r) })
+}
+
 // event puts something that happened into the hash.
 func (s *sim) event(code uint64, v *server, a, b uint64) {
 	h := s.hash
@@ -376,6 +390,7 @@ func (s *sim) play() {
 		f := &s.plan[i]
 		s.at(begin+usec(f.At.Microseconds()), func() { s.inject(f) })
 	}
+	s.spotCheck(stream(s.opt.Seed, 8))
 	s.runTo(begin+s.p.faulty, nil)
 	if s.opt.Faults == None && s.opt.Plan == nil {
 		s.checks.live(5)

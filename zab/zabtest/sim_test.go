@@ -3,9 +3,11 @@ package zabtest
 import (
 	"flag"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,15 +57,11 @@ func TestSeeds(t *testing.T) {
 		return
 	}
 	seeds, limit := seedsOf(t, 25)
-	probes, faults := map[string]int{}, map[FaultKind]int{}
+	probes, faults, checks := map[string]int{}, map[FaultKind]int{}, map[string]int{}
 	var simulated, elected, served time.Duration
 	var events, writes, failed, played int
 	begin := time.Now()
-	for i := range seeds {
-		if time.Now().After(limit) {
-			break
-		}
-		r := Run(Options{Seed: *playSeed + uint64(i), Faults: Level(*level)})
+	for r := range playAll(*playSeed, seeds, limit) {
 		played++
 		simulated += r.Simulated
 		events += r.Events
@@ -74,6 +72,9 @@ func TestSeeds(t *testing.T) {
 		}
 		for k, n := range r.Probes {
 			probes[k] += n
+		}
+		for k, n := range r.Checks {
+			checks[k] += n
 		}
 		if r.Violation != nil {
 			t.Errorf("seed %d, faults %d: %v", r.Options.Seed, *level, r.Violation)
@@ -87,7 +88,50 @@ func TestSeeds(t *testing.T) {
 		played, simulated.Round(time.Second), took.Round(time.Millisecond), simulated.Seconds()/took.Seconds(), events, writes, elected, served)
 	t.Logf("faults: %v", counts(faults))
 	t.Logf("probes: %v", counts(probes))
-	t.Logf("never hit: %q", missed(t, probes))
+	t.Logf("rules: %v", counts(checks))
+	never := missed(t, probes)
+	for rule, n := range checks {
+		if n == 0 {
+			never = append(never, rule)
+		}
+	}
+	slices.Sort(never)
+	t.Logf("never hit: %q", never)
+	if played >= enoughSeeds && Level(*level) == Heavy && failed == 0 && len(never) > 0 {
+		t.Errorf("%d seeds with heavy faults never come to %q: what is not reached is not tested", played, never)
+	}
+}
+
+// enoughSeeds is how many seeds with heavy faults must have reached every probe and
+// looked at every rule.
+const enoughSeeds = 700
+
+// playAll plays seeds on all processors until limit, and yields the results in the
+// order of the seeds.
+func playAll(from uint64, count int, limit time.Time) iter.Seq[Result] {
+	return func(yield func(Result) bool) {
+		workers := min(runtime.GOMAXPROCS(0), count)
+		runs := make([]chan Result, workers)
+		start := func(i int) {
+			run := make(chan Result, 1)
+			runs[i%workers] = run
+			go func() { run <- Run(Options{Seed: from + uint64(i), Faults: Level(*level)}) }()
+		}
+		for i := range workers {
+			start(i)
+		}
+		for i := range count {
+			r := <-runs[i%workers]
+			if more := i+workers < count && time.Now().Before(limit); more {
+				start(i + workers)
+			} else {
+				runs[i%workers] = nil
+			}
+			if !yield(r) || runs[(i+1)%workers] == nil {
+				return
+			}
+		}
+	}
 }
 
 var (

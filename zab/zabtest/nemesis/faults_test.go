@@ -30,6 +30,7 @@ var (
 	moment = span{0, 3 * time.Second}
 	short  = span{100 * time.Millisecond, 1500 * time.Millisecond}
 	some   = span{2 * time.Second, 8 * time.Second}
+	lead   = span{2200 * time.Millisecond, 4 * time.Second} // syncLimit is 2 s
 	long   = span{timeouts, timeouts + 2*time.Second}
 	full   = span{20 * time.Second, 20 * time.Second} // at most: until the server notices
 )
@@ -42,6 +43,8 @@ var faults = []fault{
 	{"kill -9, one after the other", some, everybody, killInARow},
 	{"pause, leader, short", short, leader, pause},
 	{"pause, follower, short", short, follower, pause},
+	{"pause, leader, until another leads", lead, leader, pause},
+	{"pause, leader, isolated when it goes on", lead, leader, pauseIsolated},
 	{"pause, leader, beyond all timeouts", long, leader, pause},
 	{"pause, follower, beyond all timeouts", long, follower, pause},
 	{"leader isolated", some, leader, isolate},
@@ -53,8 +56,8 @@ var faults = []fault{
 	{"two do not hear each other", some, everybody, cutPair},
 	{"no majority", some, everybody, isolate},
 	{"slow links, leader", some, leader, slowLinks},
-	{"power cut, leader", moment, leader, cutPower},
-	{"power cut, follower", moment, follower, cutPower},
+	{"power cut, leader", moment, ourLeader, cutPower},
+	{"power cut, follower", moment, ourFollower, cutPower},
 	{"power cut, all", moment, everybody, cutPower},
 	{"disk full, leader", full, ourLeader, fillDisk},
 	{"disk full, follower", full, ourFollower, fillDisk},
@@ -76,8 +79,8 @@ func follower(n *nemesis, rng *rand.Rand) []*peer.Member {
 	return []*peer.Member{others[rng.IntN(len(others))]}
 }
 
-// ourLeader is the leader, once that is one of ours: what a failed write does to
-// Apache's servers is in DESIGN.md. If it does not come to that, it is nobody.
+// ourLeader is the leader, once that is one of ours: what failing disks and power
+// cuts do to Apache's servers is in DESIGN.md. If it does not come to that, it is nobody.
 func ourLeader(n *nemesis, _ *rand.Rand) []*peer.Member {
 	l := n.e.AwaitLeader(n.t)
 	for range 3 {
@@ -122,14 +125,18 @@ func kill(n *nemesis, ms []*peer.Member, hold time.Duration, _ *rand.Rand) bool 
 	return true
 }
 
-// cutPower kills servers whose disks keep what was synced and nothing else.
+// cutPower kills servers; the disks of ours keep what was synced and nothing else.
 func cutPower(n *nemesis, ms []*peer.Member, hold time.Duration, _ *rand.Rand) bool {
 	for _, m := range ms {
-		n.disks[m.ID-1].cutPower(n.t)
+		if m.Kind == peer.KindPaddock {
+			n.disks[m.ID-1].cutPower(n.t)
+		}
 	}
 	for _, m := range ms {
 		m.Kill()
-		n.disks[m.ID-1].restorePower(n.t)
+		if m.Kind == peer.KindPaddock {
+			n.disks[m.ID-1].restorePower(n.t)
+		}
 	}
 	n.wait(hold)
 	n.healed()
@@ -175,6 +182,20 @@ func pause(n *nemesis, ms []*peer.Member, hold time.Duration, _ *rand.Rand) bool
 func cut(n *nemesis, hold time.Duration, cuts func()) bool {
 	cuts()
 	n.wait(hold)
+	n.healed()
+	n.nw.Heal()
+	return true
+}
+
+// pauseIsolated lets a paused leader go on without any news from the others: it
+// still believes that it leads, finds requests of clients, and must not answer
+// before it has asked.
+func pauseIsolated(n *nemesis, ms []*peer.Member, hold time.Duration, _ *rand.Rand) bool {
+	n.nw.Isolate(ms[0], n.e)
+	ms[0].Pause(n.t)
+	n.wait(hold)
+	ms[0].Resume(n.t)
+	n.wait(time.Second)
 	n.healed()
 	n.nw.Heal()
 	return true

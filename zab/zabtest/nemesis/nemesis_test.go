@@ -119,6 +119,7 @@ func (n *nemesis) play() {
 	}
 	for _, m := range n.e.Members {
 		n.wg.Go(func() { n.pulse.run(ctx, n.t, m, cfg) })
+		n.wg.Go(func() { n.pulse.ask(ctx, n.t, m, n.e, cfg) })
 	}
 }
 

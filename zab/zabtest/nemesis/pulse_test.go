@@ -74,6 +74,58 @@ func (p *pulse) run(ctx context.Context, t testing.TB, m *peer.Member, cfg clien
 	}
 }
 
+const (
+	askEvery = 20 * time.Millisecond
+	askMost  = 500 // under way at a time
+	// A question must still be in the connection when a paused server goes on.
+	askSession = 20 * time.Second
+)
+
+// ask reads behind a sync through one member until ctx ends. It does not wait for
+// the answers before it asks again: a leader that was paused finds questions that
+// are younger than what another leader has acknowledged meanwhile, and must not
+// answer them from its own tree.
+func (p *pulse) ask(ctx context.Context, t testing.TB, m *peer.Member, e *peer.Ensemble, cfg client.Config) {
+	cfg.Servers, cfg.SessionTimeout = m.Addr(), askSession
+	c, err := client.New(cfg)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg, asking sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { c.Run(running) })
+	slots := make(chan struct{}, askMost)
+	beat := time.NewTicker(askEvery)
+	defer beat.Stop()
+	for n := 0; ctx.Err() == nil; n++ {
+		path := pulsePath(e.Members[n%len(e.Members)])
+		select {
+		case slots <- struct{}{}:
+			asking.Go(func() {
+				defer func() { <-slots }()
+				if c.Sync(ctx, path) == nil {
+					c.Get(ctx, path)
+				}
+			})
+		default: // all of them wait for a server that is down
+		}
+		select {
+		case <-ctx.Done():
+		case <-beat.C:
+		}
+	}
+	asking.Wait()
+	// So that nobody has to wait for the end of its session.
+	closing, cancel := context.WithTimeout(running, time.Second)
+	defer cancel()
+	if err := c.CloseSession(closing); err != nil {
+		t.Logf("asking %v ends: %v", m, err)
+	}
+}
+
 func (p *pulse) now() time.Duration { return time.Since(p.began) }
 
 // forget drops what came before a fault, and is the time of that.
