@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,31 @@ environment: PADDOCK_ZAB_MAX_CNXNS: wants a whole number, got "few"
 flag: -zab.max_watches: wants a whole number, got "x"`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A value that cannot be read does not hide those that cannot work, but for the
+// ones that it may be the reason of.
+func TestFaultsOfOtherSectionsAreReportedWithThem(t *testing.T) {
+	file := write(t, "agent.yaml", `zab:
+  tick_time: 2
+  client_listen: nonsense
+dns: {listen: nonsense}
+registry: 7
+configsync:
+- {name: a, from: x, to: /y}
+`)
+	_, err := Load(Options{File: file})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	var places []string
+	for line := range strings.Lines(strings.ReplaceAll(err.Error(), file, "agent.yaml")) {
+		places = append(places, strings.Join(strings.SplitN(line, ": ", 3)[:2], ": "))
+	}
+	want := []string{"agent.yaml:2: zab.tick_time", "agent.yaml:4: dns.listen", "agent.yaml:5: registry", "agent.yaml:7: configsync[0].from"}
+	if !slices.Equal(places, want) {
+		t.Errorf("got %q, want %q in\n%v", places, want, err)
 	}
 }
 

@@ -35,16 +35,6 @@ func AddFlags(fs *pflag.FlagSet) {
 	}
 }
 
-// Keys lists every setting that the environment and flags know, with the name
-// of its variable, in the order of the fields.
-func Keys() (keys, env []string) {
-	c := Default()
-	for _, l := range leaves(reflect.ValueOf(&c).Elem(), "") {
-		keys, env = append(keys, l.key), append(env, l.env())
-	}
-	return keys, env
-}
-
 // otherEnv are variables with our prefix that are read elsewhere.
 var otherEnv = []string{"PADDOCK_CONFIG", "PADDOCK_HTTP", "PADDOCK_SERVER", "PADDOCK_OUTPUT", "PADDOCK_FILE"}
 
@@ -66,11 +56,33 @@ func Load(o Options) (Config, error) {
 	l.zooCfg(&c, o.File)
 	l.merge(&c)
 	c.Warnings, c.from = l.warnings, l.from
-	if len(l.errs) > 0 {
-		return c, l.errs.err()
-	}
 	c.finish()
+	if len(l.errs) > 0 {
+		return c, append(l.errs, l.others(place(c.Validate(), l.from))...).err()
+	}
 	return c, place(c.Validate(), l.from)
+}
+
+// others are the faults of sections in which all values could be read: where one
+// could not, the default in its place may cause more.
+func (l *loader) others(err error) Errors {
+	unread := map[string]bool{}
+	for _, e := range l.errs {
+		unread[section(e.Key)] = true
+	}
+	return slices.DeleteFunc(faults(err, ""), func(e *Error) bool { return e.File == "" || unread[section(e.Key)] })
+}
+
+// section is the first part of the name of a setting, of its flag or of its
+// variable.
+func section(key string) string {
+	name, ok := strings.CutPrefix(key, "PADDOCK_")
+	if ok {
+		name, _, _ = strings.Cut(strings.ToLower(name), "_")
+	}
+	name, _, _ = strings.Cut(strings.TrimLeft(name, "-"), ".")
+	name, _, _ = strings.Cut(name, "[")
+	return name
 }
 
 // loader is the state of one Load.
