@@ -382,17 +382,39 @@ func (z *zkServer) version() error {
 	})
 }
 
-// status asks the server for its mode, as zkServer.sh does by the word srvr.
+// status prints the mode as zkServer.sh does, or as JSON.
 func (z *zkServer) status() error {
+	o, err := outputOf(z.cmd)
+	if err != nil || o == "text" {
+		return errors.Join(err, z.askMode(z.out, func(string) {}))
+	}
+	s := struct {
+		Config string `json:"config"`
+		Mode   string `json:"mode"`  // "" if the server gives none
+		Error  string `json:"error"` // why
+	}{Config: z.cfgFile}
+	var told strings.Builder
+	asked := z.askMode(func(format string, args ...any) { told.Reset(); fmt.Fprintf(&told, format, args...) }, func(mode string) { s.Mode = mode })
+	if asked != nil {
+		s.Error = strings.TrimSpace(told.String())
+		if !errors.Is(asked, errFailed) {
+			s.Error = asked.Error()
+		}
+	}
+	return errors.Join(show(z.cmd, s, nil), asked)
+}
+
+// askMode asks the server for its mode, as zkServer.sh does by the word srvr.
+func (z *zkServer) askMode(out func(format string, args ...any), found func(mode string)) error {
 	zoo, err := config.ReadZooCfg(z.cfgFile)
 	if zoo == nil {
 		return err
 	}
-	host, port := z.clientAddr(zoo)
+	host, port := z.clientAddr(zoo, out)
 	if port == 0 {
-		z.out("Client port not found. Looking for secureClientPort in the static config.\n")
+		out("Client port not found. Looking for secureClientPort in the static config.\n")
 		if zoo.SecureClientPort == 0 {
-			z.out("Unable to find either secure or unsecure client port in any configs. Terminating.\n")
+			out("Unable to find either secure or unsecure client port in any configs. Terminating.\n")
 			return errFailed
 		}
 		host, port = zoo.SecureClientPortAddress, zoo.SecureClientPort
@@ -400,15 +422,17 @@ func (z *zkServer) status() error {
 			host = "localhost"
 		}
 	}
-	z.out("Client port found: %d. Client address: %s. Client SSL: %t.\n", port, host, port == zoo.SecureClientPort)
+	out("Client port found: %d. Client address: %s. Client SSL: %t.\n", port, host, port == zoo.SecureClientPort)
 	text, err := fourLetterWord(net.JoinHostPort(host, strconv.Itoa(port)), "srvr")
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "Mode: ") {
-			z.out("%s\n", strings.TrimSpace(line))
+			line = strings.TrimSpace(line)
+			out("%s\n", line)
+			found(strings.TrimPrefix(line, "Mode: "))
 			return nil
 		}
 	}
-	z.out("Error contacting service. It is probably not running.\n")
+	out("Error contacting service. It is probably not running.\n")
 	if err != nil {
 		fmt.Fprintf(z.cmd.ErrOrStderr(), "%v\n", err)
 	}
@@ -417,7 +441,7 @@ func (z *zkServer) status() error {
 
 // clientAddr finds the client port: clientPort, or that in the line of this
 // server; 0 if there is none.
-func (z *zkServer) clientAddr(zoo *config.ZooCfg) (host string, port int) {
+func (z *zkServer) clientAddr(zoo *config.ZooCfg, out func(format string, args ...any)) (host string, port int) {
 	if zoo.ClientPort != 0 {
 		host = zoo.ClientPortAddress
 		if host == "" {
@@ -426,11 +450,11 @@ func (z *zkServer) clientAddr(zoo *config.ZooCfg) (host string, port int) {
 		return host, zoo.ClientPort
 	}
 	if zoo.MyID == 0 {
-		z.out("myid could not be determined, will not able to locate clientPort in the server configs.\n")
+		out("myid could not be determined, will not able to locate clientPort in the server configs.\n")
 		return "", 0
 	}
 	if zoo.DynamicConfigFile != "" {
-		z.out("Client port not found in static config file. Looking in dynamic config file.\n")
+		out("Client port not found in static config file. Looking in dynamic config file.\n")
 	}
 	s, _ := zoo.Ensemble.Member(zab.ServerID(zoo.MyID))
 	host, text, err := net.SplitHostPort(s.ClientAddr)
@@ -438,7 +462,7 @@ func (z *zkServer) clientAddr(zoo *config.ZooCfg) (host string, port int) {
 		port, err = strconv.Atoi(text)
 	}
 	if err != nil {
-		z.out("Client port not found in the server configs\n")
+		out("Client port not found in the server configs\n")
 		return "", 0
 	}
 	return host, port
