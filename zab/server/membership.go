@@ -139,6 +139,10 @@ func (ms *Membership) metrics(s *Server) []Metric {
 			behind = max(behind, ms.Last-l.Acked)
 		}
 	}
+	bytes, packets := 0, 0
+	for _, l := range ms.Quorum.Links {
+		bytes, packets = max(bytes, l.QueuedBytes), max(packets, l.QueuedPackets)
+	}
 	last, low, high := s.ProposalSizes()
 	return append(list,
 		gauge("learners", int64(n.All), "servers that are connected to this leader"),
@@ -150,6 +154,8 @@ func (ms *Membership) metrics(s *Server) []Metric {
 		gauge("last_proposal_size", last, "bytes of the last transaction that was proposed, -1 if there was none"),
 		gauge("max_proposal_size", high, "bytes of the largest transaction that this leader has proposed"),
 		gauge("min_proposal_size", low, "bytes of the smallest transaction that this leader has proposed"),
+		gauge("paddock_learner_queue_bytes", int64(bytes), "bytes that wait to be sent to the learner for which most do"),
+		gauge("paddock_learner_queue_packets", int64(packets), "packets that wait to be sent to the learner for which most do"),
 		gauge("paddock_followers_behind", int64(behind), "transactions that the slowest of the followers up to date has not acknowledged"),
 	)
 }
