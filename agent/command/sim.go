@@ -35,7 +35,7 @@ var simLevels = map[string]zabtest.Level{"none": zabtest.None, "default": zabtes
 func simCommand() *cobra.Command {
 	var o simOptions
 	cmd := &cobra.Command{
-		Use:   "sim [-seed N] [-servers N] [-faults none|default|heavy] [-count N] [-seconds N]",
+		Use:   "sim [-seed N] [-servers N] [-faults none|default|heavy] [-count N] [-seconds N] [-span DURATION]",
 		Short: "Play an ensemble in simulated time while everything fails",
 		Long: `sim plays whole ensembles with their clients, network, clocks and disks in
 memory, from one number each, and checks after every event that nothing that was
@@ -51,6 +51,7 @@ With -mistake it puts a known mistake into the servers, to show that it is
 found: ` + strings.Join(mistakes(), ", ") + ".",
 		Example: `    paddock sim -seed 7 -servers 5 -faults heavy
     paddock sim -seconds 60 -faults heavy -minimize
+    paddock sim -count 100000 -span 60s
     paddock sim -seed 7 -trace | less`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
@@ -61,6 +62,7 @@ found: ` + strings.Join(mistakes(), ", ") + ".",
 	f.StringVar(&o.faults, "faults", "default", "how much fails: none, default or heavy")
 	f.IntVar(&o.count, "count", 1, "how many seeds to play")
 	f.IntVar(&o.seconds, "seconds", 0, "play seeds for so long, instead of or at most -count")
+	f.DurationVar(&o.span, "span", 0, "simulated time with faults in each seed; 0: each seed draws its own")
 	f.BoolVar(&o.trace, "trace", false, "print everything that happens in one seed")
 	f.BoolVar(&o.minimize, "minimize", false, "make a run that fails smaller")
 	f.StringVar(&o.mistake, "mistake", "", "the `NAME` of a mistake to put into the servers")
@@ -80,6 +82,7 @@ type simOptions struct {
 	seed                    uint64
 	servers, count, seconds int
 	faults, mistake         string
+	span                    time.Duration
 	trace, minimize         bool
 }
 
@@ -99,6 +102,8 @@ func (o *simOptions) check(cmd *cobra.Command) error {
 		return usagef("-servers wants 1 to %d, got %d", maxSimServers, o.servers)
 	case o.count < 1:
 		return usagef("-count wants a number above 0, got %d", o.count)
+	case o.span < 0:
+		return usagef("-span wants a duration above 0, got %v", o.span)
 	case o.seconds < 0:
 		return usagef("-seconds wants a number above 0, got %d", o.seconds)
 	case o.mistake != "" && !slices.ContainsFunc(zabtest.Mutations(), known):
@@ -117,7 +122,7 @@ func (o *simOptions) check(cmd *cobra.Command) error {
 // play plays one seed.
 func (o *simOptions) play(seed uint64, trace io.Writer) zabtest.Result {
 	return zabtest.Run(zabtest.Options{
-		Seed: seed, Servers: o.servers, Faults: simLevels[o.faults], Mutation: o.mistake, Trace: trace,
+		Seed: seed, Servers: o.servers, Faulty: o.span, Faults: simLevels[o.faults], Mutation: o.mistake, Trace: trace,
 	})
 }
 
@@ -134,6 +139,10 @@ type simReport struct {
 	TookMs      int64          `json:"took_ms"`
 	ElectionMs  int64          `json:"longest_election_ms"`
 	Injected    map[string]int `json:"injected"`
+	// Probes are the rare things that happened, Checks how often each rule was
+	// looked at.
+	Probes map[string]int `json:"probes"`
+	Checks map[string]int `json:"checks"`
 	// Hash is that of all events, if one seed was played.
 	Hash    string      `json:"hash,omitempty"`
 	Failure *simFailure `json:"failure,omitempty"`
@@ -156,7 +165,7 @@ func (o *simOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	begin := time.Now()
-	rep := simReport{Seed: o.seed, Servers: o.servers, Faults: o.faults, Injected: map[string]int{}}
+	rep := simReport{Seed: o.seed, Servers: o.servers, Faults: o.faults, Injected: map[string]int{}, Probes: map[string]int{}, Checks: map[string]int{}}
 	p := newSimProgress(cmd.ErrOrStderr())
 	var failed *zabtest.Result
 	note := func(r zabtest.Result) bool {
@@ -255,6 +264,12 @@ func (rep *simReport) add(r *zabtest.Result, took time.Duration) {
 	for kind, n := range r.Stats.Faults {
 		rep.Injected[kind.String()] += n
 	}
+	for name, n := range r.Probes {
+		rep.Probes[name] += n
+	}
+	for rule, n := range r.Checks {
+		rep.Checks[rule] += n
+	}
 	rep.Hash = ""
 	if rep.Played == 1 {
 		rep.Hash = fmt.Sprintf("%016x", r.Hash)
@@ -291,11 +306,11 @@ func (o *simOptions) print(out io.Writer, rep *simReport) {
 	fmt.Fprintf(w, "time\t%v simulated in %v, %.0f to 1\n", ms(rep.SimulatedMs).Round(time.Second), ms(rep.TookMs),
 		float64(rep.SimulatedMs)/float64(max(1, rep.TookMs)))
 	fmt.Fprintf(w, "work\t%s, %s, longest election %v\n", count(int64(rep.Events), "event"), count(int64(rep.Writes), "write"), ms(rep.ElectionMs))
-	var faults []string
-	for _, kind := range slices.Sorted(maps.Keys(rep.Injected)) {
-		faults = append(faults, fmt.Sprintf("%s %d", kind, rep.Injected[kind]))
+	fmt.Fprintf(w, "faults\t%s\n", listOf(rep.Injected))
+	if rep.Played > 1 {
+		fmt.Fprintf(w, "probes\t%s\n", listOf(rep.Probes))
+		fmt.Fprintf(w, "rules\t%s\n", listOf(rep.Checks))
 	}
-	fmt.Fprintf(w, "faults\t%s\n", cmp.Or(strings.Join(faults, ", "), "none"))
 	if rep.Hash != "" {
 		fmt.Fprintf(w, "hash\t%s\n", rep.Hash)
 	}
@@ -325,11 +340,23 @@ func (o *simOptions) print(out io.Writer, rep *simReport) {
 	}
 }
 
+// listOf prints counts by their names.
+func listOf(counts map[string]int) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		list = append(list, fmt.Sprintf("%s %d", name, counts[name]))
+	}
+	return cmp.Or(strings.Join(list, ", "), "none")
+}
+
 // again is the command that prints the whole trace of a seed.
 func (o *simOptions) again(seed uint64) string {
 	s := fmt.Sprintf("paddock sim -seed %d -faults %s -trace", seed, o.faults)
 	if o.servers > 0 {
 		s += fmt.Sprintf(" -servers %d", o.servers)
+	}
+	if o.span > 0 {
+		s += fmt.Sprintf(" -span %v", o.span)
 	}
 	if o.mistake != "" {
 		s += fmt.Sprintf(" -mistake %q", o.mistake)
@@ -368,33 +395,37 @@ func (t *traceWriter) line(l string) {
 
 func (t *traceWriter) last() []string { return t.tail[max(0, len(t.tail)-simTail):] }
 
-// simProgress is one line on a terminal that is written over.
+// simProgress is one line on a terminal that is written over; elsewhere, say in a
+// file of a long run, a new line now and then.
 type simProgress struct {
-	out  io.Writer // nil: no terminal
-	last time.Time
+	out   io.Writer
+	begin string // of each line
+	end   string
+	every time.Duration
+	last  time.Time
 }
 
 func newSimProgress(errOut io.Writer) *simProgress {
 	if f, ok := errOut.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return &simProgress{out: f}
+		return &simProgress{out: errOut, begin: "\r\x1b[K", every: 200 * time.Millisecond}
 	}
-	return &simProgress{}
+	return &simProgress{out: errOut, end: "\n", every: time.Minute, last: time.Now()}
 }
 
-// progressInterval is how often the line changes.
-const progressInterval = 200 * time.Millisecond
-
 func (p *simProgress) show(rep *simReport) {
-	if now := time.Now(); now.Sub(p.last) >= progressInterval {
+	if now := time.Now(); now.Sub(p.last) >= p.every {
 		p.last = now
 		p.print("%d seeds, %v simulated, %d events", rep.Played, (time.Duration(rep.SimulatedMs) * time.Millisecond).Round(time.Second), rep.Events)
 	}
 }
 
 func (p *simProgress) print(format string, args ...any) {
-	if p.out != nil {
-		fmt.Fprintf(p.out, "\r\x1b[K"+format, args...)
-	}
+	fmt.Fprintf(p.out, p.begin+format+p.end, args...)
 }
 
-func (p *simProgress) clear() { p.print("") }
+// clear takes the line off the terminal.
+func (p *simProgress) clear() {
+	if p.begin != "" {
+		p.print("")
+	}
+}
