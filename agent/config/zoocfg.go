@@ -90,7 +90,7 @@ var zooKeys = map[string]zooKey{
 		case "checked", "":
 			return storage.Plain, nil
 		case "gz", "snappy":
-			return storage.Gzip, nil // snappy is read, not written
+			return storage.Gzip, nil // snappy is read, not written: take warns
 		}
 		return nil, fmt.Errorf("wants gz, snappy or checked, got %q", v)
 	}},
@@ -329,6 +329,9 @@ func (z *ZooCfg) take(p property) {
 			return
 		}
 		z.set(k.setting, v, p)
+		if p.key == "snapshot.compression.method" && p.value == "snappy" {
+			z.warn(p, "snappy is read here, not written: snapshots are written with gz")
+		}
 	}
 	if k, ok := zooChecked[p.key]; ok {
 		v, err := k.convert(p.value)

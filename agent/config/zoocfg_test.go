@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/paddockio/paddock/zab/storage"
 )
 
 func TestPropertiesAreReadAsJavaDoes(t *testing.T) {
@@ -217,6 +219,14 @@ zoo.cfg:13: maxClientCnxns: wants a whole number, got "99999999999"`
 	want = "zoo.cfg:3: snapCount: wants a number from 2 to 2147483647, got 1\nzoo.cfg:4: tickTime: wants at least 1ms, got 0s"
 	if got := strings.ReplaceAll(err.Error(), dir+"/", ""); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestSnappyIsReplacedWithAWarning(t *testing.T) {
+	z, err := ParseZooCfg("zoo.cfg", []byte("dataDir=/d\nclientPort=2181\nsnapshot.compression.method=snappy\n"))
+	want := "zoo.cfg:3: snapshot.compression.method: snappy is read here, not written: snapshots are written with gz"
+	if err != nil || len(z.Warnings) != 1 || z.Warnings[0] != want || z.settings["zab.compression"] != storage.Gzip {
+		t.Errorf("%v, warnings %q, error %v", z.settings["zab.compression"], z.Warnings, err)
 	}
 }
 
