@@ -14,7 +14,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,14 +26,7 @@ import (
 func main() {
 	apache := flag.String("apache", "", "run Apache's server from this class path, such as "+local.DebianClasspath)
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	err := func() error {
-		dir, err := os.MkdirTemp("", "election")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
+	local.Main("election", func(ctx context.Context, dir string) error {
 		if *apache != "" {
 			return run(ctx, dir, local.Apache(*apache), os.Stdout)
 		}
@@ -43,11 +35,7 @@ func main() {
 			return err
 		}
 		return run(ctx, dir, local.Paddock(binary), os.Stdout)
-	}()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "election:", err)
-		os.Exit(1)
-	}
+	})
 }
 
 // witness is the id of this program: a voter whose vote has no weight. The others

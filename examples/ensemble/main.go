@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
@@ -23,24 +22,13 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	err := func() error {
-		dir, err := os.MkdirTemp("", "ensemble")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
+	local.Main("ensemble", func(ctx context.Context, dir string) error {
 		binary, err := local.Build(ctx, dir)
 		if err != nil {
 			return err
 		}
 		return run(ctx, dir, binary, os.Stdout)
-	}()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "ensemble:", err)
-		os.Exit(1)
-	}
+	})
 }
 
 // An agent is one of the three.

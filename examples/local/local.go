@@ -11,10 +11,26 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
 )
+
+// Main is main of an example: it gives run a directory for as long as it takes,
+// ends its context on ^C, and ends the program with what it returns.
+func Main(name string, run func(ctx context.Context, dir string) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	dir, err := os.MkdirTemp("", name)
+	if err == nil {
+		err = errors.Join(run(ctx, dir), os.RemoveAll(dir))
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
 
 // Build makes the paddock binary in dir and returns its path.
 func Build(ctx context.Context, dir string) (string, error) {

@@ -16,7 +16,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"time"
 
@@ -28,24 +27,13 @@ import (
 func main() {
 	apache := flag.String("apache", local.DebianClasspath, "class path of Apache's server")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	err := func() error {
-		dir, err := os.MkdirTemp("", "mixed")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
+	local.Main("mixed", func(ctx context.Context, dir string) error {
 		binary, err := local.Build(ctx, dir)
 		if err != nil {
 			return err
 		}
 		return run(ctx, dir, local.Apache(*apache), binary, os.Stdout)
-	}()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "mixed:", err)
-		os.Exit(1)
-	}
+	})
 }
 
 // agentYAML is all that an agent needs to be a member of an ensemble that has a

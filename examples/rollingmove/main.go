@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 	"time"
 
@@ -27,24 +26,13 @@ import (
 func main() {
 	apache := flag.String("apache", local.DebianClasspath, "class path of Apache's server")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	err := func() error {
-		dir, err := os.MkdirTemp("", "rollingmove")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
+	local.Main("rollingmove", func(ctx context.Context, dir string) error {
 		binary, err := local.Build(ctx, dir)
 		if err != nil {
 			return err
 		}
 		return run(ctx, dir, local.Apache(*apache), local.Paddock(binary), os.Stdout)
-	}()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "rollingmove:", err)
-		os.Exit(1)
-	}
+	})
 }
 
 // run moves from one program to the other and back.
