@@ -206,6 +206,15 @@ func (n *nemesis) settle() (*verdict, []*peer.State) {
 			n.e.Fatalf(n.t, "sessions without clients do not end: %v", leader.Sessions(n.t))
 		}
 	}
+	// The leader deletes containers that have become empty: twice a second it looks.
+	for last, since, deadline := leader.Zxid(n.t), time.Now(), time.Now().Add(peer.Patience); time.Since(since) < 2*time.Second; time.Sleep(100 * time.Millisecond) {
+		if z := leader.Zxid(n.t); z != last {
+			last, since = z, time.Now()
+		}
+		if time.Now().After(deadline) {
+			n.e.Fatalf(n.t, "there are writes without clients, up to %v", last)
+		}
+	}
 	states := n.e.States(n.t)
 	for _, m := range n.e.Members {
 		m.Kill()
