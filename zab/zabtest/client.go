@@ -244,6 +244,7 @@ func (k *clientConn) hello(id zab.SessionID, last zab.Zxid, timeoutMs int32) {
 func (k *clientConn) open(timeoutMs int32) {
 	v, id := k.v, k.session
 	switch {
+	case id != 0 && v.s.mutant.noAnswer:
 	case id == 0:
 		k.session = v.serving.ids.Next()
 		v.submit(&request{conn: k, session: k.session, op: wire.OpCreateSession, body: &wire.IntRecord{Value: timeoutMs}})

@@ -12,6 +12,6 @@
 // serve.go).
 //
 // The rules that are checked carry the numbers of the reliability reference: S1
-// to S30 for what must never happen, L1 to L7 for what must happen in time.
+// to S30 for what must never happen, L1 to L10 for what must happen in time.
 // DESIGN.md says what is modelled, what is not, and how to add a fault.
 package zabtest

@@ -43,7 +43,7 @@ func Mutations() []Mutation {
 		{"submitted again too late", "S30", "submits again what a client has gone on from", 0, func(m *mutant) { m.overtake = true }},
 		{"submitted again after TRUNC", "S3", "submits again what is in the history that TRUNC leaves, without having been applied here", 17, func(m *mutant) { m.cutKeeps = true }},
 		{"moves unanswered", "B-33, L7", "does not answer when a session moves to another server", 0, func(m *mutant) { m.noAnswer = true }},
-		{"events for all", "B-48, 11.4", "tells watchers of znodes that they may not read", 0, func(m *mutant) { m.tellAll = true }},
+		{"events for all", "B-48, 11.4", "tells watchers of znodes that they may not read", 1, func(m *mutant) { m.tellAll = true }},
 	}
 }
 

@@ -22,4 +22,6 @@ const ourBugs = `
 | a cut of the log whose sync failed was undone by a power cut: entries that a leader had cut off were back | zab/storage | S8 of seed 20069 | TestWhatWasRecoveredIsSafe |
 | the gap of an installed snapshot was not seen across an epoch: TRUNC of committed transactions, DIFF over the gap | zab/storage | S10, S15 | TestInstalledSnapshotLeavesAGap |
 | a server that was stopped between its first promise and its first history counted as lost: three of them never elected | zab/storage | L1 | TestSeeds |
+| after TRUNC the tree holds what was never applied by the server: requests in it were open still and submitted again, so done twice | zab/server | S3 of seed 17, in the simulator's model of it | mutation "submitted again after TRUNC" |
+| what a client had asked for before it moved was submitted again behind what it did later | zab/server | S30 of seed 243 | TestWhatAClientHasGoneOnFromIsNotSubmittedAgain |
 `

@@ -402,9 +402,6 @@ func (v *server) receiveDriver(c *peerConn, p *packet) {
 			v.propose(p.fwd)
 		}
 	case packetRevalidate:
-		if v.s.mutant.noAnswer {
-			return
-		}
 		ok := v.revalidate(p.sess, c.peer.id)
 		c.link.send(c.side, packet{kind: packetRevalidated, sess: p.sess, ok: ok}, 0)
 	case packetRevalidated:
