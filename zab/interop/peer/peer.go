@@ -63,18 +63,27 @@ var fetched struct {
 	jars       map[string]string
 }
 
-// Apache returns the class path of Apache's server, its shell, and a logging
-// configuration that prints to standard error: the project java/apache beside
-// this package, wherever the test is, whose pom.xml names the versions.
+// Apache returns the class path of Apache's server and its shell, of the version
+// that the pom.xml of the project java/apache beside this package names.
 func Apache(t testing.TB) string {
 	t.Helper()
-	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	return Jars(t, apacheProject(t))
+}
+
+// apacheProject is a folder of this module, wherever the test is.
+func apacheProject(t testing.TB) string {
+	t.Helper()
+	module, err := moduleDir()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	project := filepath.Join(strings.TrimSpace(string(module)), "zab", "interop", "java", "apache")
-	return project + ":" + Jars(t, project)
+	return filepath.Join(module, "zab", "interop", "java", "apache")
 }
+
+var moduleDir = sync.OnceValues(func() (string, error) {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	return strings.TrimSpace(string(dir)), err
+})
 
 // Jars returns the class path of what the pom.xml of a project names. Jars stay in
 // Maven's cache, the list of them in the user's.
@@ -160,15 +169,18 @@ func Debian(t testing.TB) string {
 	return classpath
 }
 
-// Java is a command that runs a class of Apache's, set up for a short life.
+// Java is a command that runs a class of Apache's, set up for a short life, which
+// logs to standard error.
 func Java(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	return javaWith(Apache(t), args...)
+	return javaWith(t, Apache(t), args...)
 }
 
-func javaWith(classpath string, args ...string) *exec.Cmd {
+func javaWith(t testing.TB, classpath string, args ...string) *exec.Cmd {
+	t.Helper()
 	return exec.Command("java", append([]string{
 		"-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", classpath,
+		"-Dlogback.configurationFile=" + filepath.Join(apacheProject(t), "logback.xml"), // Debian's has its own way
 	}, args...)...)
 }
 

@@ -129,14 +129,15 @@ type Server struct {
 	Admin   int           // port of the AdminServer
 	Started time.Duration // what the last start took until the server served
 
-	java  []string // more arguments of Apache's JVM
-	netns string   // network namespace that it runs in; "" is the test's
+	java      []string // more arguments of Apache's JVM
+	archiving bool     // to make the archive of its classes
+	netns     string   // network namespace that it runs in; "" is the test's
 }
 
 // Start runs a server of a kind over dir/data and waits until it serves. TTL
 // znodes, all four-letter words and the super user are switched on, ticks are
 // 500 ms, and looks at containers come twice a second. Settings are further
-// lines of zoo.cfg; those that begin with "-D" go to Apache's JVM.
+// lines of zoo.cfg; those that begin with "-" go to Apache's JVM.
 func Start(t testing.TB, kind, dir string, settings ...string) *Server {
 	t.Helper()
 	s := &Server{Kind: kind, Dir: dir, Host: "127.0.0.1", Port: Port(t), Admin: Port(t)}
@@ -159,7 +160,7 @@ func (s *Server) configure(t testing.TB, settings []string) {
 	}
 	s.java = nil
 	for _, line := range settings {
-		if strings.HasPrefix(line, "-D") {
+		if strings.HasPrefix(line, "-") {
 			s.java = append(s.java, line)
 			continue
 		}
@@ -227,15 +228,19 @@ func (s *Server) launch(t testing.TB) {
 	t.Helper()
 	// Of the settings, these are read before or without zoo.cfg.
 	args := append([]string{"-Dznode.container.checkIntervalMs=500"}, s.java...)
-	args = append(args, "org.apache.zookeeper.server.quorum.QuorumPeerMain", s.ZooCfg())
 	var cmd *exec.Cmd
-	switch s.Kind {
-	case KindApache:
-		cmd = Java(t, args...)
-	case KindDebian:
-		cmd = javaWith(Debian(t), args...)
-	default:
+	if s.Kind == KindPaddock {
 		cmd = exec.Command(Paddock(), "server", "start-foreground", s.ZooCfg())
+	} else {
+		classpath := Debian
+		if s.Kind == KindApache {
+			classpath = Apache
+		}
+		if !s.archiving {
+			args = append(archived(t, s.Kind, classpath(t)), args...)
+		}
+		args = append(args, "org.apache.zookeeper.server.quorum.QuorumPeerMain", s.ZooCfg())
+		cmd = javaWith(t, classpath(t), args...)
 	}
 	if s.netns != "" {
 		// ip netns exec would also give it copies of all mounts, which keep file
