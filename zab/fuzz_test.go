@@ -380,3 +380,215 @@ func (l *lone) honest() Message {
 	l.syncAll()
 	return Message{}
 }
+
+// FuzzLeader lets learners, honest or not, talk to a leader with a slow disk. It
+// commits only what its disk or that of others makes a quorum of servers that
+// said so (S8), tells nobody of a proposal or commit before NEWLEADER on that link
+// or out of order (S15, S19), serves only when a quorum has acknowledged
+// NEWLEADER (S18), and keeps no more links than there are.
+func FuzzLeader(f *testing.F) {
+	const honest = 11
+	steady := slices.Repeat([]byte{honest, 0, honest, 1}, 16)
+	for history := range byte(4) {
+		f.Add(slices.Concat([]byte{history * 3}, steady))
+	}
+	write := []byte{7, 0, 2, 9, 0, honest, 0, 10, 0, 4, 8, 0, 3, honest, 0, 10, 1, 2}
+	f.Add(slices.Concat([]byte{5}, steady[:40], write, steady, write))
+	f.Fuzz(func(t *testing.T, input []byte) {
+		p := program(input[:min(len(input), 400)])
+		list := listOf(0, []ServerID{1, 2, 3}, []ServerID{4})
+		l := newLone(t, list, p.next(16), false)
+		h := l.h
+		links := map[LinkID]*farLearner{}
+		acks := map[Zxid]map[ServerID]bool{} // by those that may count
+		ack := func(id ServerID, z Zxid) {
+			if acks[z] == nil {
+				acks[z] = map[ServerID]bool{}
+			}
+			if id == 2 || id == 3 {
+				acks[z][id] = true
+			}
+		}
+		l.says = func() {
+			for id, k := range links {
+				for _, m := range l.said(id) {
+					k.takes(l, m)
+				}
+				if !l.connected(id) {
+					delete(links, id)
+				}
+			}
+			n := h.node
+			if n.Role() != Leading {
+				return
+			}
+			if n.Phase() == Broadcast && len(acks[NewZxid(n.epoch, 0)]) == 0 {
+				t.Fatalf("S18: epoch %d is served without a quorum\n%s", n.epoch, l.log.String())
+			}
+			if c := n.log.committed; c.Epoch() == n.epoch && c.Counter() > 0 && len(acks[c])+btoi(h.last() >= c) < 2 {
+				t.Fatalf("S8: %v is committed, %v and the disk at %v acknowledge\n%s", c, acks[c], h.last(), l.log.String())
+			}
+			if len(n.lead.links) > len(links) {
+				t.Fatalf("%d links are kept of %d", len(n.lead.links), len(links))
+			}
+		}
+		for len(p) > 0 {
+			if h.node.Role() == Looking {
+				l.vote(1)
+			}
+			if h.node.Role() != Leading {
+				return // it cannot win: nothing to test
+			}
+			op, id := p.next(12), ServerID(2+p.next(3))
+			var k *farLearner
+			var link LinkID
+			for at, x := range links {
+				if x.id == id {
+					k, link = x, at
+				}
+			}
+			m := Message{Link: link}
+			switch op {
+			case 0:
+				if k == nil {
+					link = l.open(id)
+					links[link] = &farLearner{id: id}
+					l.step(h, Message{Type: MsgLinkUp, Link: link, From: NoServer})
+				}
+			case 1:
+				m.Type, m.From, m.Zxid = MsgFollowerInfo, id, p.zxid(h)
+			case 2:
+				m.Type, m.From, m.Zxid = MsgObserverInfo, id, p.zxid(h)
+			case 3:
+				m.Type, m.Zxid, m.Epoch, m.HasEpoch = MsgAckEpoch, p.zxid(h), Epoch(p.next(5)), p.next(4) > 0
+			case 4:
+				m.Type, m.Zxid = MsgAck, p.zxid(h)
+			case 5:
+				m.Type, m.Zxid = MsgPing, p.zxid(h)
+			case 6:
+				m.Type, m.Zxid = MessageType(1+p.next(int(MsgInformAndActivate))), p.zxid(h)
+			case 7:
+				if h.node.Phase() == Broadcast {
+					if err := l.propose(h, 1+p.next(3), nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+			case 8:
+				if len(h.work) > 0 {
+					l.sync(h)
+				}
+			case 9:
+				l.syncAll()
+			case 10:
+				l.now += Millis(p.next(256)) * 20
+				h.node.Tick(l.now)
+				l.check(h)
+			case honest:
+				l.syncAll()
+				if k == nil {
+					link = l.open(id)
+					links[link] = &farLearner{id: id}
+					l.step(h, Message{Type: MsgLinkUp, Link: link, From: NoServer})
+				} else {
+					m = k.honest(h)
+					m.Link = link
+				}
+			}
+			if m.Type != MsgNone && k != nil {
+				if m.Type == MsgAck {
+					ack(id, m.Zxid)
+				}
+				l.step(h, m)
+			}
+			l.do()
+		}
+	})
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// farLearner is one end of a link to a leader: what came over it.
+type farLearner struct {
+	id       ServerID
+	greeted  bool // FOLLOWERINFO was sent
+	promised bool // ACKEPOCH was sent
+	epoch    Epoch
+	begun    bool
+	acked    bool // NEWLEADER
+	nl       bool // came
+	last     Zxid // proposal
+	answered Zxid
+}
+
+// takes checks a packet of the leader.
+func (k *farLearner) takes(l *lone, m Message) {
+	fail := func(why string) {
+		l.t.Fatalf("%s: %s to server %d, of which is known %+v\n%s", why, describePacket(&m), k.id, *k, l.log.String())
+	}
+	switch m.Type {
+	case MsgLeaderInfo:
+		if k.epoch != 0 || l.h.hard.Accepted < m.Zxid.Epoch() {
+			fail("S13")
+		}
+		k.epoch = m.Zxid.Epoch()
+	case MsgDiff, MsgTrunc, MsgSnap:
+		if k.epoch == 0 || k.begun {
+			fail("S19")
+		}
+		k.begun = true
+		if m.Type != MsgDiff {
+			k.last = m.Zxid
+		}
+	case MsgNewLeader:
+		if !k.begun || k.nl || m.Zxid != NewZxid(k.epoch, 0) {
+			fail("S19")
+		}
+		k.nl = true
+	case MsgProposal, MsgInform, MsgCommit, MsgInformAndActivate, MsgCommitAndActivate:
+		if !k.begun {
+			fail("S19")
+		}
+		if m.Type != MsgProposal && m.Type != MsgInform {
+			break
+		}
+		if k.last != 0 && !m.Proposal.Zxid.Follows(k.last) {
+			fail("S15")
+		}
+		k.last = m.Proposal.Zxid
+	case MsgUpToDate:
+		if !k.nl {
+			fail("S19")
+		}
+	case MsgPing:
+	default:
+		fail("S19")
+	}
+}
+
+// honest returns what a learner that keeps the rules could send next.
+func (k *farLearner) honest(h *host) Message {
+	switch {
+	case !k.greeted:
+		k.greeted = true
+		t := MsgFollowerInfo
+		if k.id == 4 {
+			t = MsgObserverInfo
+		}
+		return Message{Type: t, From: k.id, Zxid: NewZxid(h.node.hard.Accepted, 0)}
+	case k.epoch != 0 && !k.promised:
+		k.promised = true
+		return Message{Type: MsgAckEpoch, Zxid: h.node.log.durable, Epoch: h.node.hard.Current, HasEpoch: true}
+	case k.nl && !k.acked:
+		k.acked = true
+		return Message{Type: MsgAck, Zxid: NewZxid(k.epoch, 0)}
+	case k.acked && k.id != 4 && k.last > k.answered && k.last.Epoch() == k.epoch:
+		k.answered = max(NewZxid(k.epoch, 0), k.answered).Next()
+		return Message{Type: MsgAck, Zxid: k.answered}
+	}
+	return Message{Type: MsgPing, Zxid: h.node.log.last}
+}
