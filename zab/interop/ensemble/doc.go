@@ -9,7 +9,8 @@
 //	                  paddock, apache (3.9.5) or apache-3.8 (Debian's), each
 //	                  perhaps with ":observer"
 //	INTEROP_MIXES     "all" mixes of 1 to 3 Apache servers with 1 to 3 of ours,
-//	                  or some of them, separated by blanks
+//	                  or some of them, separated by blanks, each in full; else
+//	                  six in full, and of all compositions the first half
 //	INTEROP_KILLS     how often the fail-over test kills a leader, by default 20
 //	INTEROP_LOGS      a directory that gets what each member wrote
 //
