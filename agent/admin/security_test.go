@@ -9,9 +9,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/paddockio/paddock/agent/api"
 	"github.com/paddockio/paddock/zab/server"
 	"github.com/paddockio/paddock/zab/wire"
 )
@@ -302,33 +304,74 @@ func TestRunEnds(t *testing.T) {
 	}
 }
 
+// watchedSource is a source that counts what it is asked to change.
+type watchedSource struct {
+	*fakeSource
+	count atomic.Int64
+}
+
+func (c *watchedSource) Register(ctx context.Context, file []byte) (api.RegisterResult, error) {
+	c.count.Add(1)
+	return c.fakeSource.Register(ctx, file)
+}
+
+func (c *watchedSource) Deregister(ctx context.Context, id string) (bool, error) {
+	c.count.Add(1)
+	return c.fakeSource.Deregister(ctx, id)
+}
+
 // FuzzRequests sends anything to the routes: no panic, JSON where JSON is
-// promised, and never a registration that the source did not see whole.
+// promised, and no change by the page of another site, nor by anybody to the
+// tree: registrations, trace mask and zxid stay.
 func FuzzRequests(f *testing.F) {
 	for _, s := range [][4]string{
 		{"GET", "/v1/services/demo?group=%zz", "", ""},
 		{"PUT", "/v1/registrations", "", "service: {name: a}"},
 		{"DELETE", "/v1/registrations/%2e%2e", "", ""},
+		{"DELETE", "/v1/registrations/demo:1", "", ""},
 		{"GET", "/commands/stmk?traceMask=99999999999999999999", "", ""},
+		{"GET", "/commands/stmk?traceMask=3", "", ""},
 		{"GET", "/commands/\"\x00\xff", "", ""},
 		{"GET", "/commands/snapshot?streaming=false", "digest a:b", ""},
 		{"POST", "/commands/restore", "ip", "ZKSN"},
 		{"GET", "/metrics", "", ""},
 		{"GET", "/", "", ""},
 	} {
-		f.Add(s[0], s[1], s[2], s[3])
+		for from := range uint8(4) {
+			f.Add(s[0], s[1], s[2], s[3], from)
+		}
 	}
 	zk := startZooKeeper(f, nil)
-	h := newAdmin(zk, &fakeSource{}).Handler()
-	f.Fuzz(func(t *testing.T, method, target, authorization, body string) {
+	src := &watchedSource{fakeSource: &fakeSource{}}
+	h := newAdmin(zk, src).Handler()
+	f.Fuzz(func(t *testing.T, method, target, authorization, body string, from uint8) {
 		r, err := http.NewRequest(method, "http://localhost"+target, strings.NewReader(body))
 		if err != nil || strings.HasPrefix(r.URL.Path, "/debug/") {
 			return
 		}
 		r.RemoteAddr = "127.0.0.1:9"
 		r.Header.Set("Authorization", authorization)
+		stranger := true
+		switch from % 4 {
+		case 1:
+			r.Header.Set("Sec-Fetch-Site", "cross-site")
+		case 2:
+			r.Header.Set("Origin", "http://elsewhere.example")
+			stranger = method != "GET" // without Sec-Fetch-Site a GET is not known to come from a page
+		case 3:
+			r.Header.Set("Sec-Fetch-Site", "same-site")
+		default:
+			stranger = false
+		}
+		mask, count, zxid := zk.TraceMask(), src.count.Load(), zk.State().LastZxid
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, r)
+		if stranger && (zk.TraceMask() != mask || src.count.Load() != count) {
+			t.Errorf("%s %q from elsewhere: changed, status %d", method, target, rec.Code)
+		}
+		if z := zk.State().LastZxid; z != zxid {
+			t.Errorf("%s %q: zxid %v, then %v", method, target, zxid, z)
+		}
 		if rec.Code >= 300 && rec.Code < 400 {
 			return // the mux cleans a path
 		}
