@@ -188,9 +188,12 @@ func cut(n *nemesis, hold time.Duration, cuts func()) bool {
 }
 
 // pauseIsolated lets a paused leader go on without any news from the others: it
-// still believes that it leads, finds requests of clients, and must not answer
-// before it has asked.
+// still believes that it leads, finds questions of clients, and must not answer
+// before it has asked. Nobody writes to it meanwhile: a sync waits for the writes
+// before it, which would hide that it asks nobody.
 func pauseIsolated(n *nemesis, ms []*peer.Member, hold time.Duration, _ *rand.Rand) bool {
+	n.door.close(ms[0].Addr())
+	n.wait(100 * time.Millisecond) // what is under way is committed
 	n.nw.Isolate(ms[0], n.e)
 	ms[0].Pause(n.t)
 	n.wait(hold)
@@ -198,6 +201,7 @@ func pauseIsolated(n *nemesis, ms []*peer.Member, hold time.Duration, _ *rand.Ra
 	n.wait(time.Second)
 	n.healed()
 	n.nw.Heal()
+	n.door.close("")
 	return true
 }
 

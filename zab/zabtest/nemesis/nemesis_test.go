@@ -50,6 +50,7 @@ type nemesis struct {
 	nw    *peer.Network
 	disks []*disk
 	pulse pulse
+	door  door
 
 	rec     *checker.Recorder
 	loads   []checker.Workload
@@ -86,7 +87,7 @@ func newNemesis(t testing.TB, seed uint64, specs []peer.Spec, settings ...string
 func (n *nemesis) play() {
 	n.t.Helper()
 	cfg := client.Config{
-		Servers: peer.Servers(n.e.Members...), Dial: record.Dial(n.rec, tcp),
+		Servers: peer.Servers(n.e.Members...), Dial: record.Dial(n.rec, n.door.dial),
 		SessionTimeout: sessionTimeout, ConnectTimeout: time.Second, MaxBackoff: 100 * time.Millisecond,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -119,7 +120,9 @@ func (n *nemesis) play() {
 	}
 	for _, m := range n.e.Members {
 		n.wg.Go(func() { n.pulse.run(ctx, n.t, m, cfg) })
-		n.wg.Go(func() { n.pulse.ask(ctx, n.t, m, n.e, cfg) })
+		asking := cfg
+		asking.Dial = record.Dial(n.rec, tcp)
+		n.wg.Go(func() { n.pulse.ask(ctx, n.t, m, n.e, asking) })
 	}
 }
 

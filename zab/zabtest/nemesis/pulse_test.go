@@ -143,7 +143,56 @@ func (p *pulse) look(f func([]ack)) {
 	f(p.acks)
 }
 
-// tcp makes the connections below the recorder.
+// A door makes the connections of clients that write, below the recorder, and can
+// keep them out of one server.
+type door struct {
+	mu     sync.Mutex
+	closed string // address
+	open   map[net.Conn]string
+}
+
+func (d *door) dial(ctx context.Context, addr string) (net.Conn, error) {
+	c, err := tcp(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if addr == d.closed {
+		c.Close()
+		return nil, errors.New("the door is closed")
+	}
+	if d.open == nil {
+		d.open = map[net.Conn]string{}
+	}
+	d.open[c] = addr
+	return &inside{c, d}, nil
+}
+
+// close breaks the connections to a server and lets nobody in; "" opens again.
+func (d *door) close(addr string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = addr
+	for c, to := range d.open {
+		if to == addr {
+			c.Close()
+		}
+	}
+}
+
+type inside struct {
+	net.Conn
+	d *door
+}
+
+func (c *inside) Close() error {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	delete(c.d.open, c.Conn)
+	return c.Conn.Close()
+}
+
 func tcp(ctx context.Context, addr string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", addr)
