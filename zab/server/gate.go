@@ -102,10 +102,14 @@ func (s *Server) sendAway() {
 	}
 }
 
-// closeClients closes every connection that has a session.
+// closeClients closes every connection that has a session. What they have asked for
+// counts as abandoned from now on.
 func (s *Server) closeClients() (n int) {
 	for _, c := range s.connections() {
 		if c.published.Load() != nil {
+			c.mu.Lock()
+			c.closed = true
+			c.mu.Unlock()
 			go c.kill()
 			n++
 		}

@@ -436,15 +436,18 @@ func (m *member) replaceTree(tree *znode.Tree, why diskKind) {
 	s := m.s
 	tree.SetConfig([]byte(m.ensemble.String()))
 	s.treeMu.Lock()
+	jumped := tree.LastZxid() != s.tree.LastZxid()
 	s.tree = tree
 	s.digests = nil
 	s.treeMu.Unlock()
 	if why == diskInstall {
 		m.agreed, m.diverged = false, false
 		s.lastSnapshot.Store(&SnapshotTime{tree.LastZxid(), time.Now()})
+	}
+	if why == diskInstall || jumped { // a disk that was cut may hold more than was applied
 		// Nobody knows which requests are in it, nor which watches would have fired.
 		if n := s.closeClients(); n > 0 {
-			m.log.Info("the history came as a snapshot: connections of clients closed", "count", n)
+			m.log.Info("the history was replaced: connections of clients closed", "zxid", tree.LastZxid(), "count", n)
 		}
 	}
 }

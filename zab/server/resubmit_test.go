@@ -40,10 +40,16 @@ func newIdle(t *testing.T) *idle {
 	x.st.conn.Store(x.c)
 	s.sessions[7] = x.st
 	x.treeMu.Lock()
-	x.tree.Apply(&wire.Txn{Header: wire.TxnHeader{Session: 7, Zxid: zab.NewZxid(1, 1), Type: wire.OpCreateSession}, Body: &wire.IntRecord{Value: 1000}}, &x.result)
+	x.tree.Apply(sessionTxn(), &x.result)
 	x.treeMu.Unlock()
 	s.member.shown = role{zab.Following, zab.Broadcast, 3, 1}
 	return x
+}
+
+// sessionTxn begins the session.
+func sessionTxn() *wire.Txn {
+	h := wire.TxnHeader{Session: 7, Zxid: zab.NewZxid(1, 1), Type: wire.OpCreateSession}
+	return &wire.Txn{Header: h, Body: &wire.IntRecord{Value: 1000}}
 }
 
 // ask takes requests of the client and sends them to a leader that never answers;
@@ -254,5 +260,24 @@ func TestWhatAClientHasGoneOnFromIsNotSubmittedAgain(t *testing.T) {
 				t.Errorf("closed %v, want %v", x.c.closed, want)
 			}
 		})
+	}
+}
+
+// A disk that is cut may still hold transactions that were never applied here, and
+// that are part of the history now: what the clients had asked for was done.
+func TestWhatACutDiskHasDoneIsNotSubmittedAgain(t *testing.T) {
+	x := newIdle(t)
+	x.conns[x.c] = struct{}{}
+	x.ask("/a", "/b")
+	tree := znode.New(znode.Config{Digest: true})
+	tree.Apply(sessionTxn(), &x.result)
+	txn, err := new(storage.TxnDecoder).Decode(x.txn(0, zab.NewZxid(1, 2), "/a").Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.Apply(txn, &x.result)
+	x.member.replaceTree(tree, diskTruncate)
+	if again := x.nextRole(2, nil, nil); again != nil {
+		t.Errorf("submitted again: %v", xidsOf(again))
 	}
 }
