@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,9 @@ const (
 	simTries = 400
 	simTail  = 40
 )
+
+// simGarbage has garbage collected rarely: a run keeps little and drops much.
+const simGarbage = 800
 
 // simLevels are the values of -faults.
 var simLevels = map[string]zabtest.Level{"none": zabtest.None, "default": zabtest.Default, "heavy": zabtest.Heavy}
@@ -51,7 +55,7 @@ With -mistake it puts a known mistake into the servers, to show that it is
 found: ` + strings.Join(mistakes(), ", ") + ".",
 		Example: `    paddock sim -seed 7 -servers 5 -faults heavy
     paddock sim -seconds 60 -faults heavy -minimize
-    paddock sim -count 100000 -span 60s
+    paddock sim -count 100000
     paddock sim -seed 7 -trace | less`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
@@ -164,6 +168,7 @@ func (o *simOptions) run(cmd *cobra.Command) error {
 	if err := o.check(cmd); err != nil {
 		return err
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(simGarbage))
 	begin := time.Now()
 	rep := simReport{Seed: o.seed, Servers: o.servers, Faults: o.faults, Injected: map[string]int{}, Probes: map[string]int{}, Checks: map[string]int{}}
 	p := newSimProgress(cmd.ErrOrStderr())

@@ -237,7 +237,7 @@ func (s *sim) rejoins(core []*server) []*server {
 }
 
 // burst is how much one server is given at once.
-const burst = 200
+const burst = 60
 
 // shares gives one server much to do and waits for the write of another (L8).
 func (s *sim) shares(core []*server) {

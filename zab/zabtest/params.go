@@ -56,7 +56,7 @@ func drawParams(o *Options, r *rand.Rand) params {
 		tick:      []zab.Millis{200, 500, 1000, 2000}[r.IntN(4)],
 		initLimit: 5 + r.IntN(10), syncLimit: 2 + r.IntN(5),
 		historyCount:   []int{1, 4, 20, 500}[r.IntN(4)],
-		snapCount:      []int64{8, 40, 200, 1000}[r.IntN(4)],
+		snapCount:      []int64{12, 40, 200, 1000}[r.IntN(4)],
 		prealloc:       []int64{-1, 8 << 10}[r.IntN(2)],
 		parallelEpochs: r.IntN(2) == 0,
 		drift:          r.IntN(2) == 0,
@@ -76,7 +76,10 @@ func drawParams(o *Options, r *rand.Rand) params {
 	if r.IntN(2) == 0 {
 		p.batch = usec(1 + r.Int64N(int64(5*millisecond)))
 	}
-	p.faulty = tick * usec(100+r.IntN(200))
+	p.faulty = tick * usec(20+r.IntN(80)) // many short runs find more than few long ones
+	if r.IntN(10) == 0 {
+		p.faulty *= 4
+	}
 	if o.Faulty > 0 {
 		p.faulty = usec(o.Faulty.Microseconds())
 	}

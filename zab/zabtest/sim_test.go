@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,12 @@ var (
 	first    = flag.Bool("first", false, "TestSeeds ends with the first seed that fails")
 	trace    = flag.Bool("trace", false, "TestSeeds plays one seed and prints everything")
 )
+
+// TestMain collects garbage rarely: a run keeps little and drops much.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(800)
+	os.Exit(m.Run())
+}
 
 // seedsOf returns how many seeds to play, and for how long at most: a number for
 // every commit, others by PADDOCK_SIM_SEEDS and PADDOCK_SIM_SECONDS.
