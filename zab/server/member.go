@@ -36,7 +36,6 @@ type member struct {
 
 	shown    role          // what the node said last
 	since    int64         // nanos: when that began
-	openedAt string        // addresses of the ports
 	ensemble *zab.Ensemble // in force
 	lastSeen *zab.Ensemble // proposed last, or the same
 	lists    atomic.Pointer[lists]
@@ -104,7 +103,6 @@ func (s *Server) join() error {
 		return err
 	}
 	m.open(me)
-	m.openedAt = addresses(cfg.Ensemble, cfg.ID)
 	m.configure(inForce, lastSeen)
 	return nil
 }
@@ -135,19 +133,24 @@ func (s *Server) epochs() (accepted, current zab.Epoch, err error) {
 	return accepted, current, err
 }
 
-// open makes the ports; they open in Run.
-func (m *member) open(me zab.Member) {
-	s := m.s
-	cfg := &s.cfg
-	var elections, quorums []string
+// ports are the addresses where this server is to be reached by others.
+func (m *member) ports(me zab.Member) (elections, quorums []string) {
 	for _, a := range me.Addrs {
 		host := a.Host
-		if cfg.QuorumListenOnAllIPs {
+		if m.s.cfg.QuorumListenOnAllIPs {
 			host = ""
 		}
 		elections = append(elections, net.JoinHostPort(host, strconv.Itoa(a.ElectionPort)))
 		quorums = append(quorums, net.JoinHostPort(host, strconv.Itoa(a.QuorumPort)))
 	}
+	return elections, quorums
+}
+
+// open makes the ports; they open in Run.
+func (m *member) open(me zab.Member) {
+	s := m.s
+	cfg := &s.cfg
+	elections, quorums := m.ports(me)
 	m.election = transport.NewElection(transport.ElectionConfig{
 		ID: cfg.ID, Listen: elections, AllowUnknown: cfg.ReconfigEnabled,
 		Received: func(n zab.Notification) { m.post(event{note: &n}) },

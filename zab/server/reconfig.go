@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/paddockio/paddock/zab"
@@ -48,13 +49,14 @@ var superuser = []wire.ID{{Scheme: "super"}}
 // reconfigured takes note of other lists of servers.
 func (m *member) reconfigured(inForce, lastSeen *zab.Ensemble) error {
 	s := m.s
+	before, _ := m.ensemble.Member(s.cfg.ID)
 	changed := inForce != m.ensemble
 	m.configure(inForce, lastSeen)
 	if !changed {
 		return nil
 	}
-	if before, now := m.openedAt, addresses(inForce, s.cfg.ID); now != "" && now != before {
-		m.log.Warn("the addresses of this server have changed: its ports follow when it is started again", "before", before, "now", now)
+	if now, ok := inForce.Member(s.cfg.ID); ok {
+		m.move(before, now)
 	}
 	m.log.Info("list of servers in force", "version", fmt.Sprintf("%x", inForce.Version), "voters", inForce.Voters())
 	if s.cfg.OnEnsemble == nil {
@@ -64,6 +66,20 @@ func (m *member) reconfigured(inForce, lastSeen *zab.Ensemble) error {
 		return fmt.Errorf("list of servers cannot be stored: %w", err)
 	}
 	return nil
+}
+
+// move opens the ports for other servers where the list has this one now; its
+// connections stay. The client port is that of the configuration, until the next
+// start.
+func (m *member) move(before, now zab.Member) {
+	if len(now.Addrs) > 0 && !slices.Equal(before.Addrs, now.Addrs) {
+		elections, quorums := m.ports(now)
+		m.election.SetListen(elections...)
+		m.quorum.SetListen(quorums...)
+	}
+	if before.ClientAddr != "" && now.ClientAddr != before.ClientAddr {
+		m.log.Warn("the client address of this server has changed: its port follows when it is started again", "before", before.ClientAddr, "now", now.ClientAddr)
+	}
 }
 
 // proposeReconfig prepares a change of the list of servers, which goes to the node
@@ -131,13 +147,4 @@ func (m *member) nextEnsemble(r *wire.ReconfigRequest) (*zab.Ensemble, wire.Code
 func (s *Server) configReply() wire.Record {
 	data, stat, _ := s.tree.Get(configPath, superuser)
 	return &wire.GetDataResponse{Data: data, Stat: stat}
-}
-
-// addresses returns where a list says that a server is, "" if it does not have it.
-func addresses(e *zab.Ensemble, id zab.ServerID) string {
-	me, ok := e.Member(id)
-	if !ok {
-		return ""
-	}
-	return fmt.Sprint(me.Addrs, me.ClientAddr)
 }

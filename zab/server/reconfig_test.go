@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -117,6 +118,37 @@ func TestReconfig(t *testing.T) {
 	})
 	mustCreate(t, connect(t, next.Server, nil), "/without", "x")
 	e.same()
+}
+
+// TestReconfigMovesPorts: a server whose addresses change is reached at the new ones
+// at once, and a leader hands over to another one.
+func TestReconfigMovesPorts(t *testing.T) {
+	e := newEnsemble(t, 3, 0, func(c *Config) { c.ReconfigEnabled, c.Znode.SkipACL = true, true })
+	e.start(1, 2, 3)
+	for _, m := range []*testMember{e.follower(), e.leader()} {
+		id := m.cfg.ID
+		old, _ := e.list.Member(id)
+		election, quorum := freePort(t), freePort(t)
+		line := fmt.Sprintf("server.%d=127.0.0.1:%d:%d:participant;127.0.0.1:%d", id, quorum, election, freePort(t))
+		if _, code := e.follower().reconfig(t, line, "", "", -1); code != wire.OK {
+			t.Fatalf("reconfig: %v", code)
+		}
+		open := func(port int) bool {
+			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err == nil {
+				c.Close()
+			}
+			return err == nil
+		}
+		eventually(t, "the ports to move", func() bool { return open(election) && !open(old.Addrs[0].ElectionPort) })
+		eventually(t, "the ensemble to go on", func() bool {
+			return strings.Contains(m.configText(), line) && m.State().Serving && e.leader() != nil
+		})
+		mustCreate(t, connect(t, m.Server, nil), fmt.Sprintf("/moved%d", id), "x")
+	}
+	// One of those that stay must be found by the others at its new address.
+	e.leader().stop()
+	mustCreate(t, connect(t, e.leader().Server, nil), "/after", "x")
 }
 
 func TestReconfigIsRefused(t *testing.T) {

@@ -81,17 +81,18 @@ const (
 // connection that it closes after its initial message. Methods are safe for
 // concurrent use.
 type Election struct {
-	cfg       ElectionConfig
-	log       *slog.Logger
-	faults    *faults
-	shakes    handshakes
-	listeners []*listener
-	changed   chan struct{} // 1: peers differ from the loops that run
-	wg        sync.WaitGroup
+	cfg     ElectionConfig
+	log     *slog.Logger
+	faults  *faults
+	shakes  handshakes
+	changed chan struct{} // 1: peers differ from the loops that run, or listen from listeners
+	wg      sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows, and the peers; never held during I/O or a callback
-	peers  map[zab.ServerID]*peer
-	header []byte // initial message of this server
+	mu        sync.Mutex // guards what follows, and the peers; never held during I/O or a callback
+	peers     map[zab.ServerID]*peer
+	header    []byte // initial message of this server
+	listen    []string
+	listeners []*listener
 }
 
 // A peer is another server, as Election.mu guards it.
@@ -168,7 +169,8 @@ func NewElection(cfg ElectionConfig) *Election {
 		cfg.PeerDown = func(zab.ServerID) {}
 	}
 	e := &Election{
-		cfg: cfg, log: cfg.Logger, faults: newFaults(cfg.Logger),
+		listen: cfg.Listen,
+		cfg:    cfg, log: cfg.Logger, faults: newFaults(cfg.Logger),
 		changed: make(chan struct{}, 1),
 		peers:   map[zab.ServerID]*peer{},
 		shakes:  handshakes{max: maxHandshakes},
@@ -186,16 +188,23 @@ func setDefault(d *time.Duration, v time.Duration) {
 // Run opens the port and keeps connections until ctx ends and everything it
 // started has ended. It is called once and returns nil.
 func (e *Election) Run(ctx context.Context) error {
-	for _, addr := range e.cfg.Listen {
-		l := &listener{net: e.cfg.Net, addr: addr, log: e.log, handle: func(conn net.Conn) { e.accept(ctx, conn) }}
-		e.mu.Lock()
-		e.listeners = append(e.listeners, l)
-		e.mu.Unlock()
-		e.wg.Go(func() { l.run(ctx) })
+	begin := func(addr string) *listener {
+		lctx, stop := context.WithCancel(ctx)
+		l := &listener{net: e.cfg.Net, addr: addr, log: e.log, handle: func(conn net.Conn) { e.accept(ctx, conn) }, stop: stop}
+		e.wg.Go(func() {
+			defer stop()
+			l.run(lctx)
+		})
+		return l
 	}
 	stop := context.AfterFunc(ctx, e.shakes.closeAll)
 	defer stop()
 	for {
+		if ctx.Err() == nil {
+			e.mu.Lock()
+			e.listeners = adjust(e.listeners, e.listen, begin)
+			e.mu.Unlock()
+		}
 		e.startDiallers(ctx)
 		select {
 		case <-ctx.Done():
@@ -204,6 +213,15 @@ func (e *Election) Run(ctx context.Context) error {
 		case <-e.changed:
 		}
 	}
+}
+
+// SetListen changes the addresses of the port, which a reconfiguration may do.
+// Connections stay.
+func (e *Election) SetListen(addrs ...string) {
+	e.mu.Lock()
+	e.listen = slices.Clone(addrs)
+	e.mu.Unlock()
+	wake(e.changed)
 }
 
 // SetPeers says who the other servers are: the members of all given lists, of

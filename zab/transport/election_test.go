@@ -638,6 +638,25 @@ func TestPortIsBoundAgainForEver(t *testing.T) {
 	})
 }
 
+func TestElectionPortMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newPipeNet()
+		v := newVoice(n, 2, nil)
+		v.start(t, list(2, 3))
+		synctest.Wait()
+		v.SetListen("h2:3889", "h2:3889", "h2:3890")
+		synctest.Wait()
+		if _, err := n.host("h3").Dial(t.Context(), "h2:3888"); err == nil {
+			t.Error("the old port is open")
+		}
+		rawPeer(t, n, "h3", "h2:3889", nil).Close()
+		rawPeer(t, n, "h3", "h2:3890", nil).Close()
+		if s := v.Status(); len(s.Listen) != 2 {
+			t.Errorf("%d ports", len(s.Listen))
+		}
+	})
+}
+
 func TestHeaderHasOneAddressUnlessAllServersKnowMore(t *testing.T) {
 	e := list(1)
 	e.Members[0].Addrs = append(e.Members[0].Addrs, zab.MemberAddr{Host: "fe80::1", ElectionPort: 3889})

@@ -23,9 +23,32 @@ type listener struct {
 	addr   string
 	log    *slog.Logger
 	handle func(net.Conn) // takes the connection over; runs on its own goroutine
+	stop   func()         // ends run
 
 	mu  sync.Mutex
 	err error // why the port is not open; nil while it is
+}
+
+// adjust ends those of some listeners that are at none of the addresses, and begins
+// those that are missing. Connections that were accepted stay.
+func adjust(have []*listener, addrs []string, begin func(addr string) *listener) []*listener {
+	var now []*listener
+	for _, addr := range addrs {
+		if slices.ContainsFunc(now, func(l *listener) bool { return l.addr == addr }) {
+			continue
+		}
+		if i := slices.IndexFunc(have, func(l *listener) bool { return l.addr == addr }); i >= 0 {
+			now = append(now, have[i])
+		} else {
+			now = append(now, begin(addr))
+		}
+	}
+	for _, l := range have {
+		if !slices.Contains(now, l) {
+			l.stop()
+		}
+	}
+	return now
 }
 
 // run accepts until ctx ends and all connections are handled.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -79,6 +80,7 @@ type Quorum struct {
 
 	mu        sync.Mutex // guards what follows; never held during I/O or a callback
 	open      bool
+	listen    []string
 	stopped   bool
 	listeners []*listener
 	links     map[*Link]struct{}
@@ -119,7 +121,8 @@ func NewQuorum(cfg QuorumConfig) *Quorum {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Quorum{
-		cfg: cfg, log: cfg.Logger, faults: newFaults(cfg.Logger),
+		listen: cfg.Listen,
+		cfg:    cfg, log: cfg.Logger, faults: newFaults(cfg.Logger),
 		shakes:  handshakes{max: maxHandshakes},
 		changed: make(chan struct{}, 1),
 		done:    make(chan struct{}),
@@ -132,31 +135,26 @@ func NewQuorum(cfg QuorumConfig) *Quorum {
 // nil.
 func (q *Quorum) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	stop := func() {}
-	for opened := false; ; {
+	begin := func(addr string) *listener {
+		lctx, stop := context.WithCancel(ctx)
+		l := &listener{net: q.cfg.Net, addr: addr, log: q.log, handle: func(conn net.Conn) { q.accept(lctx, conn) }, stop: stop}
+		wg.Go(func() { l.run(lctx) })
+		return l
+	}
+	for {
 		q.mu.Lock()
-		want := q.open && ctx.Err() == nil
-		if want != opened {
-			q.listeners = nil
+		var addrs []string
+		if q.open && ctx.Err() == nil {
+			addrs = q.listen
 		}
-		if want && !opened {
-			var lctx context.Context
-			lctx, stop = context.WithCancel(ctx)
-			for _, addr := range q.cfg.Listen {
-				l := &listener{net: q.cfg.Net, addr: addr, log: q.log, handle: func(conn net.Conn) { q.accept(lctx, conn) }}
-				q.listeners = append(q.listeners, l)
-				wg.Go(func() { l.run(lctx) })
-			}
-		}
+		opened := len(q.listeners) > 0
+		q.listeners = adjust(q.listeners, addrs, begin)
 		q.mu.Unlock()
-		if !want && opened {
-			stop()
+		if opened && len(addrs) == 0 {
 			q.shakes.closeAll()
 		}
-		opened = want
 		select {
 		case <-ctx.Done():
-			stop()
 			q.shutDown()
 			wg.Wait()
 			q.wg.Wait()
@@ -169,7 +167,8 @@ func (q *Quorum) Run(ctx context.Context) error {
 // shutDown ends all links, and lets no new one begin.
 func (q *Quorum) shutDown() {
 	q.mu.Lock()
-	q.stopped, q.open, q.listeners = true, false, nil
+	q.stopped, q.open = true, false
+	q.listeners = adjust(q.listeners, nil, nil)
 	close(q.done)
 	var links []*Link
 	for l := range q.links {
@@ -192,6 +191,15 @@ func (q *Quorum) Close() { q.setOpen(false) }
 func (q *Quorum) setOpen(open bool) {
 	q.mu.Lock()
 	q.open = open && !q.stopped
+	q.mu.Unlock()
+	wake(q.changed)
+}
+
+// SetListen changes the addresses of the port, which a reconfiguration may do.
+// Links stay.
+func (q *Quorum) SetListen(addrs ...string) {
+	q.mu.Lock()
+	q.listen = slices.Clone(addrs)
 	q.mu.Unlock()
 	wake(q.changed)
 }

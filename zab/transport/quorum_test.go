@@ -594,6 +594,31 @@ func TestCloseEndsThePortButNoLink(t *testing.T) {
 	})
 }
 
+func TestPortMovesAndLinksStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leader, _, down, up := connected(t, nil)
+		n := leader.cfg.Net.(pipeHost).pipeNet
+		leader.SetListen("h1:2889")
+		synctest.Wait()
+		if _, err := n.host("h3").Dial(t.Context(), "h1:2888"); err == nil {
+			t.Error("the old port is open")
+		}
+		rawPeer(t, n, "h3", "h1:2889", nil).Close()
+		up.SendMessage(&zab.Message{Type: zab.MsgAck, Zxid: 7})
+		leader.expect(t, fmt.Sprintf("%d ACK 0x7", down.ID()))
+		// While it is closed nothing opens.
+		leader.Close()
+		leader.SetListen("h1:2888")
+		synctest.Wait()
+		if _, err := n.host("h3").Dial(t.Context(), "h1:2888"); err == nil {
+			t.Error("open although it was closed")
+		}
+		leader.Open()
+		synctest.Wait()
+		rawPeer(t, n, "h3", "h1:2888", nil).Close()
+	})
+}
+
 func TestEndOfRunEndsLinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leader, learner, down, up := connected(t, nil)

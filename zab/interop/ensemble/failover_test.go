@@ -19,7 +19,9 @@ import (
 const bound = 20 * time.Second
 
 // TestFailOver measures how long no write is acknowledged when a leader is
-// killed or stopped, and what the others notice when a follower goes and comes.
+// killed or stopped, and what the others notice when a follower goes and comes. What
+// they notice when nothing happens, and when a server starts that has nothing to do
+// with them, is the machine's part of it.
 func TestFailOver(t *testing.T) {
 	kills := 20
 	if text := os.Getenv("INTEROP_KILLS"); text != "" {
@@ -54,7 +56,7 @@ func TestFailOver(t *testing.T) {
 		return ev
 	}
 	quiet := func() { time.Sleep(500 * time.Millisecond) } // so that one event is over before the next
-	var killed, stopped, crashed, returned []event
+	var killed, stopped, crashed, returned, nothing, unrelated []event
 	for i := range kills {
 		m := e.AwaitLeader(t)
 		l.awaitProgress(e)
@@ -89,6 +91,13 @@ func TestFailOver(t *testing.T) {
 			returned = append(returned, mark(m))
 			m.Launch(t)
 			e.AwaitLeader(t)
+
+			quiet()
+			nothing = append(nothing, mark(m))
+			quiet()
+			unrelated = append(unrelated, mark(m))
+			peer.Start(t, m.Kind, t.TempDir()).Kill()
+			quiet()
 		}
 	}
 	l.awaitProgress(e)
@@ -133,6 +142,8 @@ func TestFailOver(t *testing.T) {
 		{"leader stopped, next acknowledged write", stopped, next},
 		{"follower killed, slowest write of others", crashed, slowest},
 		{"follower comes back, slowest write of others", returned, slowest},
+		{"nothing happens, slowest write of the same", nothing, slowest},
+		{"another server starts, slowest write of the same", unrelated, slowest},
 	} {
 		var took []time.Duration
 		for _, ev := range f.events {
