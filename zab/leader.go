@@ -37,6 +37,7 @@ type leader struct {
 	links     []*link // in order of arrival
 	byID      map[LinkID]*link
 	followers []*link // those of links that said they are
+	doubted   []*link // those that wait because an older one says it is the same server
 
 	appending bool   // the log has work; since when, or when it last ended some
 	appendAt  Millis // at the time of a Tick
@@ -97,23 +98,25 @@ func (l *leader) step(m Message) error {
 	if k == nil {
 		return nil // closed already
 	}
-	k.heard = true
+	k.heard, k.seenAt = true, l.n.now
 	if k.state == streaming || k.state == synced {
 		l.since = l.n.now
 	}
 	switch m.Type {
 	case MsgLinkDown:
 		l.remove(k)
-		return nil
 	case MsgProgress:
-		return nil
 	case MsgLocated:
 		return l.located(k, m)
 	case MsgStreamed:
 		return l.streamed(k, m)
+	default:
+		if err := l.packet(k, &m); err != nil && l.n.lead == l {
+			l.drop(k, err)
+		}
 	}
-	if err := l.packet(k, &m); err != nil && l.n.lead == l {
-		l.drop(k, err)
+	if l.n.lead == l {
+		l.judge()
 	}
 	return nil
 }
@@ -152,24 +155,30 @@ func (l *leader) discover() {
 // learnerInfo takes FOLLOWERINFO or OBSERVERINFO.
 func (l *leader) learnerInfo(k *link, m *Message) error {
 	n := l.n
-	accepted := m.Zxid.Epoch()
-	k.peer, k.observer = m.From, m.Type == MsgObserverInfo
+	k.peer, k.observer, k.info = m.From, m.Type == MsgObserverInfo, *m
 	switch {
 	case m.From == n.cfg.ID || m.From < 0:
 		return fmt.Errorf("a learner says that it is server %d", m.From)
-	case accepted > maxEpoch:
-		return fmt.Errorf("epoch %d cannot be", accepted)
-	case m.Version > n.lastSeen.Version:
-		err := fmt.Errorf("its list of servers has version %x, ours %x", m.Version, n.lastSeen.Version)
+	case m.Zxid.Epoch() > maxEpoch:
+		return fmt.Errorf("epoch %d cannot be", m.Zxid.Epoch())
+	}
+	if old := l.older(k); old != nil {
+		l.doubt(k, old)
+		return nil
+	}
+	return l.join(k)
+}
+
+// join lets a learner take part, by what it has said in FOLLOWERINFO.
+func (l *leader) join(k *link) error {
+	n := l.n
+	accepted := k.info.Zxid.Epoch()
+	if v := k.info.Version; v > n.lastSeen.Version {
+		err := fmt.Errorf("its list of servers has version %x, ours %x", v, n.lastSeen.Version)
 		if n.cfg.ReconfigEnabled && l.stage < serving {
 			n.look(err) // to learn of it by the notifications of those that have it
 		}
 		return err
-	}
-	for _, old := range slices.Clone(l.links) {
-		if old != k && old.peer == k.peer {
-			l.drop(old, errors.New("the same server has connected again"))
-		}
 	}
 	if !k.observer {
 		l.followers = append(l.followers, k)
@@ -689,6 +698,9 @@ func (l *leader) tick() {
 		if err := l.overdue(k); err != nil {
 			l.drop(k, err)
 		}
+	}
+	if l.judge(); n.lead != l {
+		return
 	}
 	switch {
 	case l.stage != serving:

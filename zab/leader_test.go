@@ -230,7 +230,9 @@ func TestEpochNeedsPromisesThatCount(t *testing.T) {
 	r.expect("2<LEADERINFO 0x600000000")
 	// It comes again and counts; what it had said is forgotten with the link.
 	r.learner(3, 2, MsgFollowerInfo)
-	r.expect("3<LEADERINFO 0x600000000, close 2: the same server has connected again")
+	r.expect("")
+	r.step(Message{Type: MsgLinkDown, Link: 2})
+	r.expect("3<LEADERINFO 0x600000000")
 	r.step(Message{Type: MsgAckEpoch, Link: 3, Zxid: 0x500000003, Epoch: 5, HasEpoch: true})
 	r.expect("current:=6")
 	r.step(Message{Type: MsgCurrentStored, Epoch: 6})
@@ -252,6 +254,81 @@ func TestPromisesOutliveTheirConnection(t *testing.T) {
 	r.expect("4<LEADERINFO 0x100000000")
 	r.step(Message{Type: MsgCurrentStored, Epoch: 1})
 	r.expect("4<DIFF 0x0, 4<NEWLEADER 0x100000000")
+}
+
+// TestTwoServersWithOneID: the older one stays for as long as it answers. Were the
+// later one to take its place, the two would throw each other off for ever.
+func TestTwoServersWithOneID(t *testing.T) {
+	r := established(t)
+	r.learner(2, 1, MsgFollowerInfo)
+	r.expect("1<PING 0x500000007")
+	r.step(Message{Type: MsgPropose, Proposals: props(0x600000001)})
+	r.expect("log 0x600000001, 1<PROPOSAL 0x600000001") // the later one gets nothing
+	// What the older one has sent before it may have fallen silent proves nothing.
+	r.step(Message{Type: MsgAck, Link: 1, Zxid: 0x600000001})
+	r.step(Message{Type: MsgAppended, Zxid: 0x600000001})
+	r.expect("apply 0x600000001, 1<COMMIT 0x600000001")
+	r.learner(3, 1, MsgObserverInfo)
+	r.expect("1<PING 0x600000001")
+	r.step(Message{Type: MsgPing, Link: 1, Zxid: 0x500000007})
+	rd := r.n.Ready()
+	if len(rd.Close) != 1 || rd.Close[0].Link != 2 || rd.Close[0].Peer != 1 || !errors.Is(rd.Close[0].Reason, ErrDuplicateID) {
+		t.Errorf("closed: %v", rd.Close)
+	}
+	r.n.Advance()
+	r.step(Message{Type: MsgPing, Link: 1, Zxid: 0x600000001})
+	r.expect("close 3: server 1 is connected already and answers there: two servers use one id")
+	if l := r.n.Status().Learners; len(l) != 1 || l[0].Link != 1 || !l[0].UpToDate || r.n.Role() != Leading {
+		t.Errorf("%v with learners %+v", r.n.Role(), l)
+	}
+}
+
+// TestWhoComesBackTakesThePlaceOfItsOldLink: by its end, or once it is silent, which
+// is all that is seen of a server whose power was cut.
+func TestWhoComesBackTakesThePlaceOfItsOldLink(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		do   func(r *rig)
+		want string
+	}{
+		{"its end", func(r *rig) { r.step(Message{Type: MsgLinkDown, Link: 1}) }, "1<PING 0x500000007, 2<LEADERINFO 0x600000000"},
+		{"silence", func(r *rig) { r.pass(1000) },
+			"1<PING 0x500000007, 1<PING 0x500000007, 5<PING 0x500000007, 2<LEADERINFO 0x600000000, 5<PING 0x500000007, close 1: silent, and the same server has connected again"},
+	} {
+		r := established(t)
+		r.learner(5, 2, MsgFollowerInfo)
+		r.step(Message{Type: MsgAckEpoch, Link: 5, Zxid: 0x500000007})
+		r.step(Message{Type: MsgAck, Link: 5, Zxid: 0x600000000})
+		r.ready()
+		r.learner(2, 1, MsgFollowerInfo)
+		tc.do(r)
+		if got := r.ready(); got != tc.want {
+			t.Errorf("%s: got  %s\nwant %s", tc.name, got, tc.want)
+		}
+	}
+	// One that is not up to date yet does not answer: it may copy for longer.
+	r := established(t)
+	r.learner(2, 2, MsgFollowerInfo)
+	r.ready()
+	r.learner(4, 2, MsgFollowerInfo)
+	alive := func() {
+		r.pass(500)
+		r.step(Message{Type: MsgPing, Link: 1})
+	}
+	for range 4 {
+		alive()
+	}
+	r.step(Message{Type: MsgProgress, Link: 2})
+	for range 9 {
+		alive()
+	}
+	if got := r.ready(); strings.Contains(got, "close") || strings.Contains(got, "4<") {
+		t.Errorf("before syncLimit: %s", got)
+	}
+	alive()
+	if got := r.ready(); !strings.Contains(got, "4<LEADERINFO") || !strings.Contains(got, "close 2: silent") {
+		t.Errorf("behind syncLimit: %s", got)
+	}
 }
 
 // TestLearnersThatAreSentAway goes through what a learner may say and do wrong.

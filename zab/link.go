@@ -1,6 +1,7 @@
 package zab
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -11,6 +12,7 @@ type link struct {
 	peer     ServerID
 	observer bool
 	state    linkState
+	info     Message // what it said first
 
 	last  Zxid // the learner's last transaction when it came
 	sent  Zxid // its history is ours up to here, until it is synced
@@ -18,11 +20,12 @@ type link struct {
 
 	heard   bool   // since the last Tick
 	heardAt Millis // at the time of a Tick
+	seenAt  Millis // when something came over it
 	late    Zxid   // a proposal whose acknowledgement is waited for, 0 if there is none
 	lateAt  Millis // since when; 0: since the next Tick
 
 	pings, answers uint64 // counted: links keep their order
-	mark           uint64 // the answer that counts for the round under way
+	mark           uint64 // the answer that counts for the round under way, or against who is doubted
 }
 
 // linkState is what comes next on a link.
@@ -30,6 +33,7 @@ type linkState uint8
 
 const (
 	greeting  linkState = iota // its FOLLOWERINFO or OBSERVERINFO
+	doubted                    // whether the older link of its id lives
 	waiting                    // our epoch
 	promising                  // its ACKEPOCH
 	ready                      // our current epoch
@@ -43,7 +47,7 @@ const (
 // String describes a state for people.
 func (s linkState) String() string {
 	return [...]string{
-		"connecting", "waiting for the epoch", "promising", "waiting for the history", "being looked up in the log",
+		"connecting", "connected twice", "waiting for the epoch", "promising", "waiting for the history", "being looked up in the log",
 		"copying", "adopting", "waiting for a quorum", "up to date",
 	}[s]
 }
@@ -70,12 +74,68 @@ func (l *leader) drop(k *link, reason error) {
 
 func (l *leader) remove(k *link) {
 	delete(l.byID, k.id)
-	if l.stage < serving {
-		l.left.add(k.peer)
-	}
 	is := func(o *link) bool { return o == k }
 	l.links = slices.DeleteFunc(l.links, is)
 	l.followers = slices.DeleteFunc(l.followers, is)
+	l.doubted = slices.DeleteFunc(l.doubted, is)
+	if l.stage < serving && !l.linked(k.peer) {
+		l.left.add(k.peer)
+	}
+}
+
+// ErrDuplicateID: a server says that it is one that is connected and alive.
+var ErrDuplicateID = errors.New("two servers use one id")
+
+// older returns the link that the server of k has already, nil if there is none.
+func (l *leader) older(k *link) *link {
+	for _, o := range l.links {
+		if o != k && o.peer == k.peer && o.state > doubted {
+			return o
+		}
+	}
+	return nil
+}
+
+// doubt lets a link wait until it is known whether the older one of its server is
+// what a crash or a broken network has left of it, or another server that was given the
+// same id. A server has one link only, so who answers a PING on the older one that was
+// sent now is another than who has just come on this one.
+func (l *leader) doubt(k, old *link) {
+	k.state, k.seenAt = doubted, l.n.now
+	if old.state == following {
+		l.ping(old)
+	}
+	k.mark = max(1, old.pings)
+	l.doubted = append(l.doubted, k)
+}
+
+// judge decides about links that wait. The older one counts while it lives; were it
+// to give way, two servers would throw each other off the leader for ever.
+func (l *leader) judge() {
+	n := l.n
+	for _, k := range slices.Clone(l.doubted) {
+		old := l.older(k)
+		if old != nil {
+			limit := n.cfg.TickTime
+			if old.state != following {
+				limit = n.ticks(n.cfg.SyncLimit) // it copies the history, or works on it
+			}
+			switch {
+			case old.answers >= k.mark:
+				l.drop(k, fmt.Errorf("server %d is connected already and answers there: %w", k.peer, ErrDuplicateID))
+				continue
+			case n.now < max(k.seenAt, old.seenAt)+limit:
+				continue
+			}
+			l.drop(old, errors.New("silent, and the same server has connected again"))
+		}
+		l.doubted = slices.DeleteFunc(l.doubted, func(o *link) bool { return o == k })
+		if err := l.join(k); n.lead != l {
+			return
+		} else if err != nil {
+			l.drop(k, err)
+		}
+	}
 }
 
 func (l *leader) ping(k *link) {
@@ -86,7 +146,7 @@ func (l *leader) ping(k *link) {
 // overdue reports that a learner has owed us something for too long.
 func (l *leader) overdue(k *link) error {
 	n := l.n
-	if k.heard || k.state == waiting || k.state == ready || k.state == locating || k.state == adopted {
+	if k.heard || k.state == doubted || k.state == waiting || k.state == ready || k.state == locating || k.state == adopted {
 		k.heard, k.heardAt = false, n.now // it is not its turn
 	}
 	if k.late != 0 && k.lateAt == 0 {

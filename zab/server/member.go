@@ -250,7 +250,7 @@ func (m *member) close(c *zab.Closing) {
 	if l == nil {
 		return
 	}
-	if c.Reason != nil {
+	if c.Reason != nil && !errors.Is(c.Reason, zab.ErrDuplicateID) { // which the transport says once
 		m.log.Info("connection to another server closed", "peer", c.Peer, "err", c.Reason)
 	}
 	m.forgetLink(c.Link)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -517,6 +518,9 @@ func TestPeerThatClosesWithoutAWordIsNamed(t *testing.T) {
 		s := v.Status()
 		if err := v.peer(1).Err; !errors.Is(err, ErrNoAnswer) || len(s.Faults) != 1 || s.Faults[0].Kind != ErrNoAnswer || s.Faults[0].Host != "h1" {
 			t.Errorf("%v, faults %+v", err, s.Faults)
+		}
+		if err := v.peer(1).Err.Error(); !strings.Contains(err, "list") || !strings.Contains(err, "id") {
+			t.Errorf("%q does not name a server that is unknown there, or known twice", err)
 		}
 		if err := v.peer(3).Err; err != ErrNotDialled {
 			t.Error(err)

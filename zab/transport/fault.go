@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/wire"
 )
 
@@ -18,7 +19,7 @@ import (
 var (
 	ErrUnknownServer = errors.New("server is not in the ensemble")
 	ErrOwnID         = errors.New("peer has the id of this server")
-	ErrDuplicateID   = errors.New("two servers use one id")
+	ErrDuplicateID   = zab.ErrDuplicateID
 	ErrProtocol      = errors.New("peer does not speak the protocol of this port")
 	ErrTLS           = errors.New("peer wants TLS (sslQuorum), which this server does not support")
 	ErrSASL          = errors.New("peer wants SASL (quorum.auth), which this server does not support")
@@ -26,7 +27,7 @@ var (
 	ErrHandshake     = errors.New("peer did not say in time who it is")
 	ErrTooMany       = errors.New("too many connections")
 	ErrNotDialled    = errors.New("peer has been told to connect, as the one with the greater id, and has not: it may not reach this server, or want SASL or TLS")
-	ErrNoAnswer      = errors.New("peer closed without an answer: it may not serve this port now, or want SASL or TLS")
+	ErrNoAnswer      = errors.New("peer closed without an answer: it may not serve this port now, want SASL or TLS, not have this server in its list, or have another one with its id")
 )
 
 // kinds are the errors by which faults are told apart, the more exact first.
