@@ -477,7 +477,7 @@ func (a *view) beats(ida zab.ServerID, b *view, idb zab.ServerID) bool {
 // sending checks a message of the node before it leaves.
 func (c *checker) sending(v *server, conn *peerConn, m *zab.Message) {
 	if conn == nil {
-		c.s.probe("message for a link that is gone")
+		c.s.probe("message for a link that is gone") // it was paused, and learns of time first
 		return
 	}
 	w := &v.view

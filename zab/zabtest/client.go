@@ -602,6 +602,7 @@ func (c *client) receive(r reply) {
 
 // rewatch tells a new server of the watches.
 func (c *client) rewatch() {
+	c.s.check.withheld(c)
 	b := &wire.SetWatches{RelativeZxid: c.lastZxid, HasPersistent: true}
 	for _, w := range c.watches {
 		switch w.kind {

@@ -62,6 +62,7 @@ func (v *server) execute(i int) {
 	j, err := *l.jobs.first(), l.err
 	if l.err = nil; !l.did {
 		l.did = true
+		v.s.strike(v, j.name)
 		err = j.do()
 	}
 	if v.s.violation != nil {
@@ -69,9 +70,13 @@ func (v *server) execute(i int) {
 	}
 	if err != nil {
 		v.s.log(v, j.name, err)
-		v.s.probe("disk error: " + j.name)
-		// A failed write is final (rule R2).
-		v.crash(errors.Is(err, storagetest.ErrCrashed))
+		power := errors.Is(err, storagetest.ErrCrashed)
+		if power {
+			v.s.probe("crash inside " + j.name)
+		} else {
+			v.s.probe("disk error: " + j.name)
+		}
+		v.crash(power) // a failed write is final (rule R2)
 		return
 	}
 	v.after(usec(v.rand.Int64N(int64(millisecond))), func() {
@@ -243,7 +248,7 @@ func (v *server) snapshotIfDue() {
 			return err
 		}
 		if err != nil {
-			v.s.probe("snapshot not written")
+			v.s.probe("disk error: snapshot")
 			return nil
 		}
 		v.s.probe("snapshot")

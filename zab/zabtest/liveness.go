@@ -28,6 +28,12 @@ func (s *sim) established(in []*server) *server {
 	return nil
 }
 
+// servesWith reports whether a server serves, and with that leader: one that was cut
+// off may not know yet that its own is gone.
+func (v *server) servesWith(lead *server) bool {
+	return v.up && v.serving.on && (v == lead || v.shown.serves() && v.shown.leader == lead.id && lead.linked(v))
+}
+
 // elects waits for a leader among servers that nothing is wrong with (L1), and for
 // a write after that (L2).
 func (s *sim) elects(in []*server, where string) bool {
@@ -214,6 +220,10 @@ func (s *sim) rejoins(core []*server) []*server {
 		return core
 	}
 	v, reigns := s.servers[i], s.stats.Reigns
+	// One that has promised a later epoch, or whose promise was damaged, can only join
+	// a leader that begins such an epoch.
+	lead := s.established(core)
+	higher := lead == nil || v.view.accepted > lead.shown.epoch || v.view.storingAccepted > lead.shown.epoch
 	s.log(v, "comes back", nil)
 	for b := range s.net.hosts {
 		if b < len(s.servers) && !slices.Contains(core, s.servers[b]) {
@@ -225,9 +235,15 @@ func (s *sim) rejoins(core []*server) []*server {
 	v.heal()
 	limit := s.p.l4()
 	s.checks.live(4)
-	joined := func() bool { return v.up && v.shown.serves() && s.established(append(core, v)) != nil }
+	joined := func() bool {
+		lead := s.established(append(core, v))
+		return lead != nil && v.servesWith(lead)
+	}
 	if !s.runTo(s.now+limit, joined) && s.violation == nil {
 		s.fail("L4", "server %d has not joined after %v: %s", v.id, limit.duration(), s.describe(core))
+	}
+	if v.damaged || higher {
+		return append(core, v)
 	}
 	s.checks.live(5)
 	if s.violation == nil && s.stats.Reigns != reigns {
@@ -241,14 +257,15 @@ const burst = 60
 
 // shares gives one server much to do and waits for the write of another (L8).
 func (s *sim) shares(core []*server) {
+	lead := s.established(core)
+	if s.violation != nil || lead == nil {
+		return
+	}
 	var serving []*server
 	for _, v := range core {
-		if v.up && v.shown.serves() && v.serving.on {
+		if v.servesWith(lead) {
 			serving = append(serving, v)
 		}
-	}
-	if s.violation != nil || len(serving) == 0 {
-		return
 	}
 	busy, other := serving[0], serving[len(serving)-1]
 	write := func(v *server, data string) {

@@ -100,7 +100,7 @@ func drawParams(o *Options, r *rand.Rand) params {
 		p.groups = 1 + r.IntN(min(3, p.voters))
 	}
 	p.storm = r.IntN(2) == 0
-	p.grace = max(tick/2, second/2)
+	p.grace = max(tick/2, second/2) * usec(1+r.IntN(4))
 	if len(p.kinds) == 0 {
 		p.kinds = []FaultKind{Crash}
 	}

@@ -135,7 +135,8 @@ type sim struct {
 	trace     io.Writer
 	probes    map[string]int
 	plan      []Fault
-	trap      *Fault // a PrivateTail that waits for its moment
+	trap      *Fault             // a PrivateTail that waits for its moment
+	aim       [len(aimed)]*Fault // each a BreakJob that does
 	checks    checks
 	stats     Stats
 	violation *Violation

@@ -141,6 +141,18 @@ func playAll(from uint64, count int, limit time.Time) iter.Seq[Result] {
 	}
 }
 
+// tooRare are probes that one in a thousand seeds hits, or fewer.
+var tooRare = []string{
+	// A server repeats what others say it once voted, before a TRUNC and a restart.
+	"old vote for itself",
+	// A leader was paused and sends a ping before it reads that a follower is gone.
+	"message for a link that is gone",
+	// A leader's log is purged between two looks at it.
+	"stream failed",
+	// TRUNC to below a snapshot that was installed from a leader that never served.
+	"trunc not possible",
+}
+
 var (
 	probeCall = regexp.MustCompile(`probe\("([^"]+)"`)
 	jobName   = regexp.MustCompile(`job\{"([^"]+)"`)
@@ -175,7 +187,7 @@ func missed(t *testing.T, hit map[string]int) []string {
 			}
 		}
 		for _, name := range names {
-			if hit[name] == 0 && !slices.Contains(list, name) {
+			if hit[name] == 0 && !slices.Contains(list, name) && !slices.Contains(tooRare, name) {
 				list = append(list, name)
 			}
 		}

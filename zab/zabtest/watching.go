@@ -127,7 +127,7 @@ func (c *checker) watchEvent(cl *client, r *reply) {
 		c.s.probe("event of a persistent watch")
 	}
 	if !lasting && !slices.ContainsFunc(cl.watches, func(w clientWatch) bool { return uses(&w) && r.zxid > w.zxid }) {
-		c.s.fail("S29", "client %d: event %v on %s at %v without a watch", cl.idx, r.typ, r.path, r.zxid)
+		c.s.fail("S29", "client %d: event %v on %s at %v without a watch; it has %v, and lasting %v", cl.idx, r.typ, r.path, r.zxid, cl.watches, cl.lasting)
 		return
 	}
 	cl.watches = slices.DeleteFunc(cl.watches, func(w clientWatch) bool { return uses(&w) })
@@ -149,6 +149,15 @@ func (c *checker) watchOrder(cl *client, z zab.Zxid) {
 			c.s.fail("S29", "client %d is answered at %v, but was not told of event %v on %s at %v (watch of %v)", cl.idx, z, e.typ, e.path, e.zxid, w.zxid)
 		}
 		return true // used up by what the client may not know
+	})
+}
+
+// withheld takes the watches that were used up by what the client may not know. An
+// answer does so as well, but the last that the client has heard may be an event.
+func (c *checker) withheld(cl *client) {
+	cl.watches = slices.DeleteFunc(cl.watches, func(w clientWatch) bool {
+		e := c.missed(&w, cl.lastZxid)
+		return e != nil && !mayDo(e.acl, wire.PermRead, cl.ids)
 	})
 }
 
