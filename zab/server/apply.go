@@ -74,7 +74,6 @@ func (s *Server) applyOne(p zab.Proposal) error {
 	if s.prep != nil {
 		s.prep.Applied(p.Zxid)
 	}
-	s.recordDigest(p.Zxid)
 	s.fire(p.Zxid)
 	if txn.Header.Type == wire.OpCloseSession && s.result.Err == wire.OK {
 		s.dropSession(txn.Header.Session, r)

@@ -441,7 +441,6 @@ func (m *member) replaceTree(tree *znode.Tree, why diskKind) {
 	s.treeMu.Lock()
 	jumped := tree.LastZxid() != s.tree.LastZxid()
 	s.tree = tree
-	s.digests = nil
 	s.treeMu.Unlock()
 	if why == diskInstall {
 		m.agreed, m.diverged = false, false

@@ -110,7 +110,6 @@ type Server struct {
 	traceMask  atomic.Int64
 
 	lastSnapshot atomic.Pointer[SnapshotTime]
-	digests      []ZxidDigest // guarded by treeMu
 }
 
 // Open recovers the data directory and starts to listen. Nothing is served

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,11 +88,14 @@ func TestServerKeepsWhatItAcknowledged(t *testing.T) {
 	if _, err := c.Set(ctx, "/a", []byte("three"), 0); !errors.Is(err, wire.ErrBadVersion) {
 		t.Errorf("set with an old version: %v, want %v", err, wire.ErrBadVersion)
 	}
-	before := s.State()
+	before, digests := s.State(), s.Digests()
 	stop()
 
 	s, _ = start(t, dir, nil)
 	after := s.State()
+	if got := s.Digests(); len(got) != 1 || !slices.Equal(got, digests) { // of transaction 128
+		t.Errorf("digests %v, before the restart %v", got, digests)
+	}
 	if after.LastZxid != before.LastZxid || after.Digest != before.Digest || after.Znodes != before.Znodes {
 		t.Errorf("after a restart: zxid %v digest %x, %d znodes; before: %v %x %d",
 			after.LastZxid, after.Digest, after.Znodes, before.LastZxid, before.Digest, before.Znodes)

@@ -17,6 +17,7 @@ import (
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/watch"
 	"github.com/paddockio/paddock/zab/wire"
+	"github.com/paddockio/paddock/zab/znode"
 )
 
 // State is a picture of the server at one moment.
@@ -85,36 +86,11 @@ func (s *Server) DiskSizes() (data, logs int64) {
 	return data, logs
 }
 
-// ZxidDigest is the digest of the tree after a transaction.
-type ZxidDigest struct {
-	Zxid zab.Zxid
-	Tree uint64
-}
-
-// digestInterval is how many zxids lie between two recorded digests, and
-// maxDigests how many are kept (DataTree.DIGEST_LOG_INTERVAL, DIGEST_LOG_LIMIT).
-const (
-	digestInterval = 128
-	maxDigests     = 1024
-)
-
-// recordDigest keeps every 128th digest for the word hash. It runs in the driver
-// under treeMu.
-func (s *Server) recordDigest(zxid zab.Zxid) {
-	if zxid%digestInterval != 0 {
-		return
-	}
-	if len(s.digests) == maxDigests {
-		s.digests = slices.Delete(s.digests, 0, maxDigests/4)
-	}
-	s.digests = append(s.digests, ZxidDigest{zxid, s.tree.Digest()})
-}
-
-// Digests returns the recorded digests, oldest first.
-func (s *Server) Digests() []ZxidDigest {
+// Digests returns the recorded digests of the tree, oldest first.
+func (s *Server) Digests() []znode.ZxidDigest {
 	s.treeMu.RLock()
 	defer s.treeMu.RUnlock()
-	return slices.Clone(s.digests)
+	return s.tree.Digests()
 }
 
 // ConnInfo describes one client connection.

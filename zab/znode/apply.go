@@ -54,11 +54,42 @@ func (t *Tree) Apply(txn *wire.Txn, r *Result) {
 		r.Err = t.apply(h, h.Type, txn.Body, r)
 	}
 	t.lastZxid = max(t.lastZxid, h.Zxid)
-	if t.cfg.Digest && txn.Digest.Version == wire.DigestVersion && txn.Digest.Tree != t.digest {
-		r.DigestMismatch = true
-		t.mismatches++
+	if t.cfg.Digest && txn.Digest.Version == wire.DigestVersion {
+		if r.DigestMismatch = txn.Digest.Tree != t.digest; r.DigestMismatch {
+			t.mismatches++
+		} else {
+			t.fuzzy = false
+		}
+	}
+	if h.Zxid%digestInterval == 0 && !(r.DigestMismatch && t.fuzzy) {
+		t.recordDigest(h.Zxid)
 	}
 }
+
+// ZxidDigest is the digest of a tree after a transaction.
+type ZxidDigest struct {
+	Zxid zab.Zxid
+	Tree uint64
+}
+
+// digestInterval is how many zxids lie between two recorded digests, and
+// maxDigests how many are kept (DataTree.DIGEST_LOG_INTERVAL, DIGEST_LOG_LIMIT).
+const (
+	digestInterval = 128
+	maxDigests     = 1024
+)
+
+func (t *Tree) recordDigest(z zab.Zxid) {
+	if len(t.digests) == maxDigests {
+		t.digests = slices.Delete(t.digests, 0, maxDigests/4)
+	}
+	t.digests = append(t.digests, ZxidDigest{z, t.digest})
+}
+
+// Digests returns the digest after every 128th zxid of those that were applied
+// to this tree, also by the replay of a log, oldest first. Over a snapshot that
+// holds more than it says there are none before the first that fits its transaction.
+func (t *Tree) Digests() []ZxidDigest { return slices.Clone(t.digests) }
 
 func (t *Tree) applyMulti(h *wire.TxnHeader, multi *wire.MultiTxn, r *Result) {
 	if _, at := multi.Failed(); at >= 0 {

@@ -22,7 +22,9 @@ type Builder struct {
 
 // NewBuilder returns a builder of a tree that behaves as cfg says.
 func NewBuilder(cfg Config) *Builder {
-	return &Builder{t: newTree(cfg), acls: map[int64]*aclEntry{}}
+	t := newTree(cfg)
+	t.fuzzy = true
+	return &Builder{t: t, acls: map[int64]*aclEntry{}}
 }
 
 // AddSession adds a session and its timeout in ms.

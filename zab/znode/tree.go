@@ -75,6 +75,8 @@ type Tree struct {
 	lastZxid       zab.Zxid
 	digest         uint64
 	mismatches     uint64
+	digests        []ZxidDigest
+	fuzzy          bool // may hold more than lastZxid says: no digest of a transaction has agreed yet
 	nodes          int
 	size           int64
 	ephemeralCount int
