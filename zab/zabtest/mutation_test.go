@@ -119,6 +119,10 @@ var patches = []patch{
 		"	inChild = Child | Persistent\n", "	inChild = Child | Persistent | Recursive\n"}, nil},
 	{"half of the groups are enough", "S8", edit{"zab/quorum.go",
 		"	return won > groups/2\n", "	return won >= groups/2\n"}, nil},
+	{"one who joins late is not told that it may serve", "L4", edit{"zab/leader.go",
+		"	if l.stage == serving {\n		l.welcome(k)\n		return nil\n", "	if l.stage == serving {\n		return nil\n"}, nil},
+	{"one who returns with an old promise costs the leader its place", "L5", edit{"zab/leader.go",
+		"	if counts && accepted > l.proposed {\n", "	if counts && (accepted > l.proposed || accepted < l.proposed && l.stage == serving) {\n"}, nil},
 	{"a watch does not end with its event", "S29", edit{"zab/watch/watch.go",
 		"				c.modes &^= once\n", ""}, nil},
 }
@@ -167,7 +171,7 @@ type found struct {
 }
 
 // maxSeeds is how many seeds may be needed to find a mistake.
-const maxSeeds = 500
+const maxSeeds = 1500
 
 var failedSeed = regexp.MustCompile(`seed (\d+), faults \d: (\S+) at`)
 
