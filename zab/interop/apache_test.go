@@ -28,6 +28,10 @@ const (
 // pass against a member of an ensemble.
 const onlyAlone = "[one server only: "
 
+// ownRace begins the reason of a test that fails at times, against any server, by
+// a race within itself. It has two more attempts.
+const ownRace = "[a race of its own: "
+
 // A junitCase is one test method of a class (with [n] for the n-th set of
 // parameters), and what became of it.
 type junitCase struct {
@@ -104,11 +108,59 @@ func (c junitCase) mustPass() bool {
 	return c.passed() && (connectTo == "" || !strings.HasPrefix(c.reason, onlyAlone))
 }
 
-// runApacheClass runs one class in a JVM of its own.
+// runApacheClass runs one class and reports what should pass and does not.
 func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) []junitCase {
+	var leftOut []string
+	if *tested == peer.KindPaddock {
+		for _, c := range expected {
+			if !c.mustPass() {
+				method, _, _ := strings.Cut(c.method, "[")
+				if !slices.ContainsFunc(expected, func(d junitCase) bool {
+					return d.mustPass() && strings.HasPrefix(d.method, method+"[")
+				}) {
+					leftOut = append(leftOut, "-"+method)
+				}
+			}
+		}
+	}
+	got := runJUnit(t, slot, append(leftOut, class)...)
+	if *tested == peer.KindApache && connectTo == "" {
+		return got // it is what is expected
+	}
+	for _, want := range expected {
+		if !want.mustPass() {
+			continue
+		}
+		c := outcome(got, want)
+		for range 2 {
+			if !c.passed() && strings.HasPrefix(want.reason, ownRace) {
+				t.Logf("%s once more, %s: %s", want.method, c.status, c.reason)
+				c = outcome(runJUnit(t, slot, class+"#"+want.method), want)
+			}
+		}
+		results.add("Apache's published tests", apacheVersion, c.passed())
+		if !c.passed() {
+			t.Errorf("%s %s: %s", want.method, c.status, c.reason)
+		}
+	}
+	return got
+}
+
+// outcome is what became of a test.
+func outcome(got []junitCase, of junitCase) junitCase {
+	if i := slices.IndexFunc(got, func(c junitCase) bool { return c.method == of.method }); i >= 0 {
+		return got[i]
+	}
+	return junitCase{status: "MISSING", reason: "did not run"}
+}
+
+// runJUnit runs a class, or one method of it, in a JVM of its own. The last of
+// the arguments for RunTests names it.
+func runJUnit(t *testing.T, slot int, what ...string) []junitCase {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "results.tsv")
 	launch := serverCommand(t, *tested, "@jvm")
+	class, _, _ := strings.Cut(what[len(what)-1], "#")
 	// PortAssignment cuts 11221–32767 into test.junit.threads ranges: 56 to 67 of
 	// 107 are 22276–24687.
 	args := []string{
@@ -123,20 +175,8 @@ func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) 
 		"-Dzookeeper.DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=",
 	}
 	args = append(args, classProperties[class]...)
-	args = append(args, "paddock.interop.RunTests", file, fmt.Sprintf("threadid=%d", 56+slot), class)
-	if *tested == peer.KindPaddock {
-		for _, c := range expected {
-			if !c.mustPass() {
-				method, _, _ := strings.Cut(c.method, "[")
-				if !slices.ContainsFunc(expected, func(d junitCase) bool {
-					return d.mustPass() && strings.HasPrefix(d.method, method+"[")
-				}) {
-					args = append(args, "-"+method)
-				}
-			}
-		}
-	}
-	cmd := java(t, "apache", args...)
+	args = append(args, "paddock.interop.RunTests", file, fmt.Sprintf("threadid=%d", 56+slot))
+	cmd := java(t, "apache", append(args, what...)...)
 	cmd.Dir = dir
 	out, errs, err := await(t, suiteLimit, cmd)
 	printed := slices.Concat(out, errs)
@@ -149,26 +189,6 @@ func runApacheClass(t *testing.T, class string, expected []junitCase, slot int) 
 	got := parseCases(t, file)
 	if len(got) == 0 {
 		t.Fatalf("%s ran no test\n%s", class, tail(printed, 4000))
-	}
-	if *tested == peer.KindApache && connectTo == "" {
-		return got // it is what is expected
-	}
-	byName := map[string]junitCase{}
-	for _, c := range got {
-		byName[c.method] = c
-	}
-	for _, want := range expected {
-		if !want.mustPass() {
-			continue
-		}
-		c, ok := byName[want.method]
-		if !ok {
-			c = junitCase{status: "MISSING", reason: "did not run"}
-		}
-		results.add("Apache's published tests", apacheVersion, c.passed())
-		if !c.passed() {
-			t.Errorf("%s %s: %s", want.method, c.status, c.reason)
-		}
 	}
 	return got
 }
@@ -258,7 +278,7 @@ func writeExpectations(t *testing.T, byClass map[string][]junitCase) {
 	var b strings.Builder
 	b.WriteString("# Apache's published tests against a separate process of Apache " + apacheVersion + ":\n" +
 		"# class, test, outcome, and for what did not pass the failure, or in [brackets] the reason as we know it.\n" +
-		"# " + onlyAlone + "…] is what passes, and cannot in an ensemble.\n" +
+		"# " + onlyAlone + "…] is what passes, and cannot in an ensemble; " + ownRace + "…] has three attempts.\n" +
 		"# Written by: go test -tags interop ./zab/interop -run ApachePublishedTests -peer apache -update\n")
 	for _, class := range slices.Sorted(maps.Keys(byClass)) {
 		slices.SortFunc(byClass[class], func(a, b junitCase) int { return cmp.Compare(a.method, b.method) })

@@ -22,17 +22,14 @@ func TestApacheShell(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := startPeer(t)
-			cmd := java(t, project, append(onNewJava(t, project), "org.apache.zookeeper.ZooKeeperMain", "-server", s.host())...)
-			cmd.Args = withoutLineEditor(cmd.Args)
-			// The 3.9 shell reads its next line while the answer of the last may be on its
-			// way, but answers in order; it wants the whole script at once.
-			cmd.Stdin = strings.NewReader(string(script) + "\nquit\n")
-			stdout, stderr, err := await(t, programLimit, cmd, s)
-			if err != nil {
-				t.Logf("the shell: %v\n%s", err, tail(stderr, 3000))
+			got := runShell(t, project, script)
+			for range 2 {
+				// An event that was printed into another line is not taken out.
+				if strings.Contains(got, "WATCHER::") {
+					t.Log("an event tore a line: once more")
+					got = runShell(t, project, script)
+				}
 			}
-			got := normalizeShell(string(stdout) + "---- errors\n" + onlyMessages(string(stderr)))
 			golden := filepath.Join("testdata", "shell", version+".out")
 			if *update && *tested == peer.KindApache && connectTo == "" {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
@@ -68,6 +65,22 @@ func TestApacheShell(t *testing.T) {
 			}
 		})
 	}
+}
+
+// runShell runs a script against a fresh server and returns what the shell printed.
+func runShell(t *testing.T, project string, script []byte) string {
+	t.Helper()
+	s := startPeer(t)
+	cmd := java(t, project, append(onNewJava(t, project), "org.apache.zookeeper.ZooKeeperMain", "-server", s.host())...)
+	cmd.Args = withoutLineEditor(cmd.Args)
+	// The 3.9 shell reads its next line while the answer of the last may be on its
+	// way, but answers in order; it wants the whole script at once.
+	cmd.Stdin = strings.NewReader(string(script) + "\nquit\n")
+	stdout, stderr, err := await(t, programLimit, cmd, s)
+	if err != nil {
+		t.Logf("the shell: %v\n%s", err, tail(stderr, 3000))
+	}
+	return normalizeShell(string(stdout) + "---- errors\n" + onlyMessages(string(stderr)))
 }
 
 func lineAt(lines []string, i int) string {
