@@ -116,10 +116,14 @@ func (s *Server) epochs() (accepted, current zab.Epoch, err error) {
 	if aerr == nil && cerr == nil || s.store.Recovery().Lost {
 		return accepted, current, nil
 	}
-	if !errors.Is(aerr, storage.ErrEpochUnknown) || !errors.Is(cerr, storage.ErrEpochUnknown) {
+	damaged := errors.Join(aerr, cerr)
+	if aerr == nil || cerr == nil || errors.Is(damaged, storage.ErrEpochDamaged) {
 		// One of the two is lost: what this server has promised or acknowledged is not
 		// known, so it begins again.
-		s.log.Warn("epoch files are damaged: the history is set aside, the leader's will be copied", "err", errors.Join(aerr, cerr))
+		if len(s.cfg.Ensemble.Voters()) < 2 {
+			return 0, 0, fmt.Errorf("%w: no other server has the data: check the disk, then delete both epoch files if there are two; this server goes on in the epoch of its last transaction, %v", damaged, s.tree.LastZxid())
+		}
+		s.log.Warn("epoch files are damaged: the history is set aside, the leader's will be copied", "err", damaged)
 		if s.tree, err = s.store.Forget(); err != nil {
 			return 0, 0, err
 		}

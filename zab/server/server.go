@@ -163,7 +163,7 @@ func (s *Server) recover() error {
 	s.tree = tree
 	if s.cfg.Ensemble != nil {
 		err = s.join()
-	} else {
+	} else if err = s.damagedEpochs(); err == nil {
 		s.node, err = zab.NewNode(zab.Config{ID: s.cfg.ID, LastZxid: tree.LastZxid()})
 		s.prep, s.serves = znode.NewPrep(tree), true
 		s.trackSessions()
@@ -175,6 +175,18 @@ func (s *Server) recover() error {
 		s.lastSnapshot.Store(&SnapshotTime{r.SnapshotZxid, began})
 	}
 	s.log.Info("data recovered", "zxid", tree.LastZxid(), "znodes", tree.NodeCount(), "took", time.Since(began))
+	return nil
+}
+
+// damagedEpochs refuses epoch files that cannot be read. A server alone does not
+// need them, but they are the first that a failing disk shows, and would be believed
+// missing when the server joins an ensemble.
+func (s *Server) damagedEpochs() error {
+	_, aerr := s.store.AcceptedEpoch()
+	_, cerr := s.store.CurrentEpoch()
+	if err := errors.Join(aerr, cerr); errors.Is(err, storage.ErrEpochDamaged) {
+		return fmt.Errorf("%w: check the disk, then delete the file; a server alone goes on in the epoch of its last transaction, %v", err, s.tree.LastZxid())
+	}
 	return nil
 }
 

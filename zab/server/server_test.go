@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -157,5 +158,58 @@ func TestSnapshotsUnderLoadAreExact(t *testing.T) {
 	after := s.State()
 	if after.LastZxid != before.LastZxid || after.Digest != before.Digest || after.Ephemerals != before.Ephemerals || after.Znodes != before.Znodes {
 		t.Errorf("after a restart %+v, before %+v", after, before)
+	}
+}
+
+// TestEpochFilesThatCannotBeRead: a server without others refuses to start and says
+// what to do; one of several begins again, without a vote.
+func TestEpochFilesThatCannotBeRead(t *testing.T) {
+	write := func(t *testing.T, dir string, names ...string) {
+		for _, name := range names {
+			if err := os.WriteFile(filepath.Join(dir, "version-2", name), []byte("\x00\x00"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, tc := range []struct {
+		name   string
+		voters int // 0: a server alone
+		files  []string
+		want   string // "": it starts
+	}{
+		{"alone, current", 0, []string{"currentEpoch"}, "currentEpoch: it is no epoch"},
+		{"alone, both", 0, []string{"acceptedEpoch", "currentEpoch"}, "delete the file"},
+		{"the only voter", 1, []string{"currentEpoch"}, "no other server has the data"},
+		{"the only voter, both", 1, []string{"acceptedEpoch", "currentEpoch"}, "delete both"},
+		{"one of three, both", 3, []string{"acceptedEpoch", "currentEpoch"}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s, stop := start(t, dir, nil)
+			mustCreate(t, connect(t, s, nil), "/a", "x")
+			stop()
+			write(t, dir, tc.files...)
+			cfg := Config{Listen: "127.0.0.1:0", Storage: storage.Config{DataDir: dir}}
+			if tc.voters > 0 {
+				cfg.ID, cfg.Ensemble = 1, newEnsemble(t, tc.voters, 0, nil).list
+				cfg.TickTime = 200 * time.Millisecond
+			}
+			s, err := Open(cfg)
+			switch {
+			case tc.want != "":
+				if err == nil || !strings.Contains(err.Error(), tc.want) {
+					t.Errorf("got %v, want %q", err, tc.want)
+				}
+			case err != nil:
+				t.Error(err)
+			case !s.store.Recovery().Lost:
+				t.Error("it counts although its promises are lost")
+			}
+			if err == nil {
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				s.Run(ctx)
+			}
+		})
 	}
 }

@@ -25,6 +25,8 @@ type epochState struct {
 	found bool // a file was there, good or not
 	loose bool // the temporary file has it, and nobody knows whether that is safe
 	temp  bool // there is a temporary file
+
+	damaged bool // the file is no number; a temporary one may know all the same
 }
 
 // readEpoch reads an epoch file and the temporary file of an interrupted write.
@@ -43,6 +45,7 @@ func readEpoch(fsys FS, dir, name string) (epochState, error) {
 		st.temp = n != name
 		v, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 32)
 		if err != nil {
+			st.damaged = st.damaged || n == name
 			continue
 		}
 		if e := zab.Epoch(v); !st.known || e > st.epoch {
@@ -115,8 +118,8 @@ func readSmall(fsys FS, name string) ([]byte, error) {
 }
 
 // AcceptedEpoch returns the latest epoch that this server has promised to: no
-// leader of an earlier one may be followed. The error is ErrEpochUnknown if the
-// promise is lost; such a server must not count in a quorum until it is synced.
+// leader of an earlier one may be followed. The error is ErrEpochUnknown, perhaps as
+// ErrEpochDamaged, if the promise is lost; such a server must not count in a quorum until it is synced.
 // Call it after Recover.
 func (s *Store) AcceptedEpoch() (zab.Epoch, error) { return s.epochOf(&s.accepted, acceptedName) }
 
@@ -127,10 +130,14 @@ func (s *Store) CurrentEpoch() (zab.Epoch, error) { return s.epochOf(&s.current,
 func (s *Store) epochOf(st *epochState, name string) (zab.Epoch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !st.known {
-		return st.epoch, fmt.Errorf("%s: %w", filepath.Join(s.snapDir, name), ErrEpochUnknown)
+	if st.known {
+		return st.epoch, nil
 	}
-	return st.epoch, nil
+	err := ErrEpochUnknown
+	if st.damaged {
+		err = ErrEpochDamaged
+	}
+	return st.epoch, fmt.Errorf("%s: %w", filepath.Join(s.snapDir, name), err)
 }
 
 // SetAcceptedEpoch makes a promise. When it returns nil the promise survives a

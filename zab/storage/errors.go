@@ -53,3 +53,7 @@ func (f *failure) Unwrap() []error { return []error{f.err, ErrFailed} }
 // ErrEpochUnknown says that an epoch file is missing or unreadable although the
 // store has a history: a promise may have been forgotten.
 var ErrEpochUnknown = errors.New("epoch unknown")
+
+// ErrEpochDamaged is an ErrEpochUnknown: the file is there and holds no epoch. So
+// there was a promise, which a missing file may not mean.
+var ErrEpochDamaged = fmt.Errorf("it is no epoch: %w", ErrEpochUnknown)

@@ -74,9 +74,9 @@ type InUseError struct {
 
 func (e *InUseError) Error() string {
 	if e.PID == 0 {
-		return e.Path + ": in use by another process"
+		return e.Path + ": in use by another process: stop that, or set another dataDir"
 	}
-	return fmt.Sprintf("%s: in use by pid %d", e.Path, e.PID)
+	return fmt.Sprintf("%s: in use by pid %d: stop that process, or set another dataDir", e.Path, e.PID)
 }
 
 // errVanished says that the directory under a running store is gone.

@@ -61,7 +61,7 @@ func TestOpenRefusesWithTheReason(t *testing.T) {
 			}
 			os.Chmod(dir, 0o500)
 		}, "permission denied"},
-		{"in use", func(t *testing.T, dir string, cfg *storage.Config) { start(t, *cfg) }, "in use by pid "},
+		{"in use", func(t *testing.T, dir string, cfg *storage.Config) { start(t, *cfg) }, ": stop that process, or set another dataDir"},
 		{"log directory in use", func(t *testing.T, dir string, cfg *storage.Config) {
 			cfg.LogDir = filepath.Join(dir, "logs")
 			other := *cfg
@@ -76,12 +76,15 @@ func TestOpenRefusesWithTheReason(t *testing.T) {
 		{"another server's myid", func(t *testing.T, dir string, cfg *storage.Config) {
 			os.WriteFile(filepath.Join(dir, "myid"), []byte("2\n"), 0o600)
 			cfg.ServerID = 3
-		}, "myid: the directory belongs to server 2, this is server 3"},
+		}, "myid: the directory belongs to server 2, this is server 3: give each server its own dataDir, or set the id of this one to 2"},
 		{"another server's directory", func(t *testing.T, dir string, cfg *storage.Config) {
 			cfg.ServerID = 2
 			start(t, *cfg).Close()
 			cfg.ServerID = 3
-		}, "paddock.id: the directory belongs to server 2, this is server 3"},
+		}, "if the directory is a copy that this server is to begin with, delete the file"},
+		{"paddock.id is garbage, for a server alone", func(t *testing.T, dir string, cfg *storage.Config) {
+			os.WriteFile(filepath.Join(dir, "paddock.id"), []byte("\x00\x00"), 0o600)
+		}, `paddock.id: "\x00\x00" is not a server id`},
 		{"myid is garbage", func(t *testing.T, dir string, cfg *storage.Config) {
 			os.WriteFile(filepath.Join(dir, "myid"), []byte("one\n"), 0o600)
 			cfg.ServerID = 1

@@ -298,17 +298,18 @@ func (s *Store) makeDirs(dir string) error {
 }
 
 // checkOwner compares the server with the directory's marks: Apache's myid,
-// which people write, and ours, which the first start wrote.
+// which people write, and ours, which the first start wrote. A server alone has no
+// id and may take any directory; but ours must be readable, or nothing else may be.
 func (s *Store) checkOwner() error {
-	if s.cfg.ServerID == 0 {
-		return nil
-	}
 	missing := false
-	for _, name := range []string{"myid", idName} {
-		name := filepath.Join(s.cfg.DataDir, name)
+	for _, base := range []string{"myid", idName} {
+		if base == "myid" && s.cfg.ServerID == 0 {
+			continue
+		}
+		name := filepath.Join(s.cfg.DataDir, base)
 		b, err := readSmall(s.fs, name)
 		if isMissing(err) {
-			missing = filepath.Base(name) == idName
+			missing = base == idName
 			continue
 		}
 		if err != nil {
@@ -316,13 +317,20 @@ func (s *Store) checkOwner() error {
 		}
 		line, _, _ := strings.Cut(string(b), "\n")
 		id, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
-		if err != nil {
-			return fmt.Errorf("%s: %q is not a server id", name, line)
-		}
-		if zab.ServerID(id) != s.cfg.ServerID {
-			return fmt.Errorf("%s: the directory belongs to server %d, this is server %d", name, id, s.cfg.ServerID)
+		switch {
+		case err != nil && base == idName:
+			return fmt.Errorf("%s: %q is not a server id, though this program wrote the file: check the disk, then write the id of the server that the directory belongs to into it, or delete it", name, line)
+		case err != nil:
+			return fmt.Errorf("%s: %q is not a server id: write the number of this server into it", name, line)
+		case s.cfg.ServerID != 0 && zab.ServerID(id) != s.cfg.ServerID:
+			hint := "give each server its own dataDir, or set the id of this one to " + strconv.FormatInt(id, 10)
+			if base == idName {
+				hint += "; if the directory is a copy that this server is to begin with, delete the file"
+			}
+			return fmt.Errorf("%s: the directory belongs to server %d, this is server %d: %s", name, id, s.cfg.ServerID, hint)
 		}
 	}
+	missing = missing && s.cfg.ServerID != 0
 	if !missing {
 		return nil
 	}
