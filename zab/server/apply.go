@@ -38,7 +38,7 @@ func (s *Server) apply(committed []zab.Proposal) error {
 		}
 		s.treeMu.Unlock()
 		if s.differsAt != 0 {
-			s.digestDiffers.warn(s, "tree digest differs from the transaction's", "zxid", s.differsAt)
+			s.digestDiffers.warn(s, "", "tree digest differs from the transaction's", "zxid", s.differsAt)
 			s.differsAt = 0
 		}
 		committed = committed[n:]

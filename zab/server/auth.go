@@ -31,7 +31,7 @@ func (c *conn) auth(xid int32, body []byte, now int64) error {
 	}
 	if code != wire.OK {
 		c.srv.stats.AuthFailed.Add(1)
-		c.srv.authFailed.warn(c.srv, "authentication failed", "peer", c.remote.String(), "session", c.sessionID(), "scheme", p.Scheme[:min(len(p.Scheme), 32)])
+		c.srv.authFailed.warn(c.srv, code.Error(), "authentication failed", "peer", c.remote.String(), "session", c.sessionID(), "scheme", p.Scheme[:min(len(p.Scheme), 32)])
 	}
 	if code == wire.ErrBadArguments {
 		return errDone // the wrong ensemble: an answer would make the client give up

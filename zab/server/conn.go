@@ -114,11 +114,14 @@ func putIn(b []byte) {
 var errDone = errors.New("connection is done")
 
 // A packetError closes the connection for what the client sent.
-type packetError struct{ reason string }
+type packetError struct {
+	kind   string // the format, which is the same for all of a kind
+	reason string
+}
 
 func (e *packetError) Error() string { return e.reason }
 
-func badPacket(format string, args ...any) error { return &packetError{fmt.Sprintf(format, args...)} }
+func badPacket(format string, args ...any) error { return &packetError{format, fmt.Sprintf(format, args...)} }
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc, since: time.Now(), done: make(chan struct{}), room: make(chan struct{}, 1), roomAt: -1}
@@ -160,7 +163,7 @@ func (c *conn) serve() {
 	switch {
 	case errors.As(err, &bad):
 		c.srv.stats.BadPackets.Add(1)
-		c.srv.badPacket.warn(c.srv, "closing connection", "peer", c.remote.String(), "session", c.sessionID(), "err", err)
+		c.srv.badPacket.warn(c.srv, bad.kind, "closing connection", "peer", c.remote.String(), "session", c.sessionID(), "err", err)
 		c.finish() // what was answered before still goes out
 	case errors.Is(err, errDone):
 		c.finish()

@@ -27,9 +27,13 @@ func (l *heardLog) Write(b []byte) (int, error) {
 }
 
 func (l *heardLog) lines(word string) int {
+	return strings.Count(l.text(), word)
+}
+
+func (l *heardLog) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), word)
+	return l.b.String()
 }
 
 // TestAServerWithTheIDOfAnother: the one that was there follows on, and the leader

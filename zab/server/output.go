@@ -47,7 +47,7 @@ func (c *conn) endLocked() {
 // killSlow closes a connection whose client does not take its replies.
 func (c *conn) killSlow(unsent int) {
 	c.srv.stats.SlowClients.Add(1)
-	c.srv.slowClient.warn(c.srv, "closing connection that does not read", "peer", c.remote.String(), "session", c.sessionID(), "bytes", unsent)
+	c.srv.slowClient.warn(c.srv, "", "closing connection that does not read", "peer", c.remote.String(), "session", c.sessionID(), "bytes", unsent)
 	c.kill()
 }
 

@@ -294,7 +294,7 @@ func (s *Server) accept(ctx context.Context) error {
 			return err
 		case err != nil:
 			// Out of descriptors, or the peer is gone again: go on, but not at full speed.
-			s.notAccepted.warn(s, "accept", "err", err)
+			s.notAccepted.warn(s, "", "accept", "err", err)
 			select {
 			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():
@@ -342,7 +342,7 @@ func (s *Server) admit(nc net.Conn) bool {
 	s.connMu.Unlock()
 	if refused != "" {
 		s.stats.Refused.Add(1)
-		s.refused.warn(s, "connection refused", "peer", c.remote.String(), "reason", refused)
+		s.refused.warn(s, refused, "connection refused", "peer", c.remote.String(), "reason", refused)
 		nc.Close()
 		return false
 	}
