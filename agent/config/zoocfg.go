@@ -352,7 +352,7 @@ func (z *ZooCfg) take(p property) {
 	var err error
 	switch {
 	case zab.IsEnsembleKey(p.key):
-		err = z.Ensemble.Set(p.key, p.value)
+		err = setEnsemble(&z.Ensemble, p.key, p.value)
 	case p.key == "dataDir":
 		z.DataDir = p.value
 	case p.key == "dataLogDir":
@@ -552,7 +552,7 @@ func (z *ZooCfg) readDynamic() {
 		seen[p.key] = p.line
 		switch {
 		case zab.IsEnsembleKey(p.key):
-			if err := z.Ensemble.Set(p.key, p.value); err != nil {
+			if err := setEnsemble(&z.Ensemble, p.key, p.value); err != nil {
 				z.fail(p, "%v", err)
 			}
 		case p.key == "version" && z.Ensemble.Version == 0:

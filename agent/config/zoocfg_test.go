@@ -46,6 +46,7 @@ func TestPropertiesAreReadAsJavaDoes(t *testing.T) {
 func TestEnsemblesThatCannotWorkAreRefused(t *testing.T) {
 	for _, tc := range []struct{ lines, want string }{
 		{"server.1=a:1:2 server.1=b:1:2", "server.1: server 1 is listed twice"},
+		{"server.1=a:1:2 server.300=b:1:2", "server.300: wants an id from 0 to 255 behind the dot, got 300"},
 		{"server.1=a:1:2 server.2=a:2:3", "servers 1 and 2 both have the address a:2"},
 		{"server.1=a:1:2:observer", "the list has observers only; at least one participant is needed"},
 		{"server.1=a:1:2 group.1=1:2", "group.1 names server 2, which is not listed"},
@@ -196,6 +197,7 @@ server.5=h:1:2
 maxClientCnxns=99999999999
 dataDir=`+dir+`
 snapCount=1
+server.300=h:1:2
 `)
 	_, err := LoadZooCfg(file)
 	want := `zoo.cfg:1: tickTime: wants a whole number, got "2s"
@@ -209,7 +211,8 @@ zoo.cfg:8: secureClientPort: is not supported by this server: it has no TLS on t
 zoo.cfg:9: preAllocSize: wants a number of KiB, got "-1"
 zoo.cfg:10: snapshot.compression.method: wants gz, snappy or checked, got "zip"
 zoo.cfg:11: server.1: wants host:port:port[:participant|:observer][;[host:]port], got "h:1"
-zoo.cfg:13: maxClientCnxns: wants a whole number, got "99999999999"`
+zoo.cfg:13: maxClientCnxns: wants a whole number, got "99999999999"
+zoo.cfg:16: server.300: wants an id from 0 to 255 behind the dot, got 300`
 	got := strings.ReplaceAll(err.Error(), dir+"/", "")
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -121,7 +121,9 @@ type packetError struct {
 
 func (e *packetError) Error() string { return e.reason }
 
-func badPacket(format string, args ...any) error { return &packetError{format, fmt.Sprintf(format, args...)} }
+func badPacket(format string, args ...any) error {
+	return &packetError{format, fmt.Sprintf(format, args...)}
+}
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc, since: time.Now(), done: make(chan struct{}), room: make(chan struct{}, 1), roomAt: -1}
