@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -287,6 +288,29 @@ func FuzzZooCfg(f *testing.F) {
 		}
 		if !e.Equal(&z.Ensemble) {
 			t.Fatalf("%+v prints %q, which reads %+v", z.Ensemble, z.Ensemble.Lines(), e)
+		}
+	})
+}
+
+// FuzzReadMyID: a file myid is a number from 0 to 255 in its first line, or an error
+// that names the file.
+func FuzzReadMyID(f *testing.F) {
+	for _, s := range []string{"", "1\n", " 7 \r\nx", "-1", "256", "0x1", "+3", "1_0", "\x00"} {
+		f.Add([]byte(s))
+	}
+	file := filepath.Join(f.TempDir(), "myid")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		mustWrite(t, file, string(b))
+		id, err := ReadMyID(file)
+		if err != nil {
+			if !strings.Contains(err.Error(), file) {
+				t.Errorf("%q: the error does not name the file: %v", b, err)
+			}
+			return
+		}
+		line, _, _ := strings.Cut(string(b), "\n")
+		if n, err := strconv.Atoi(strings.TrimSpace(line)); err != nil || n != id || id < 0 || id > 255 {
+			t.Errorf("%q was read as %d", b, id)
 		}
 	})
 }

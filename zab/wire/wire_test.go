@@ -2,8 +2,10 @@ package wire
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"runtime"
 	"strings"
@@ -379,6 +381,17 @@ func TestEveryTxnComesBack(t *testing.T) {
 func FuzzTxn(f *testing.F) {
 	for _, txn := range sampleTxns() {
 		f.Add(txn.Append(nil))
+	}
+	recorded, err := os.ReadFile("../znode/testdata/apache-3.8.0-txns.hex") // of a log of Apache's
+	if err != nil {
+		f.Fatal(err)
+	}
+	for line := range strings.FieldsSeq(string(recorded)) {
+		b, err := hex.DecodeString(line)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		checkStable(t, b, func() Record { return &Txn{} })
