@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
+	"github.com/paddockio/paddock/internal/durable"
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/client"
 )
@@ -48,26 +48,9 @@ func (f *sessionFile) save(s client.Session) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(f.path), ".session-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(append(text, '\n'))
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), f.path); err != nil {
+	if err := durable.WriteFile(f.path, append(text, '\n'), 0o600); err != nil {
 		return err
 	}
 	f.saved = s.ID
-	return syncDir(filepath.Dir(f.path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/paddockio/paddock/internal/durable"
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/wire"
 )
@@ -939,7 +941,7 @@ func (g *registrar) load() error {
 		return nil
 	}
 	var f savedRegistrations
-	found, err := loadFile(g.cfg.Dir, registrationsFile, &f)
+	found, err := durable.ReadJSON(filepath.Join(g.cfg.Dir, registrationsFile), maxFile, &f)
 	if err != nil || !found {
 		return err
 	}
@@ -979,5 +981,5 @@ func (g *registrar) save(id string, reg *Registration, offline map[string]bool) 
 	if reg != nil {
 		f.Registrations = append(f.Registrations, *reg)
 	}
-	return replaceFile(g.cfg.Dir, registrationsFile, f)
+	return durable.WriteJSON(filepath.Join(g.cfg.Dir, registrationsFile), f)
 }

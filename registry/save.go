@@ -2,8 +2,20 @@ package registry
 
 import (
 	"context"
+	"path/filepath"
 	"time"
+
+	"github.com/paddockio/paddock/internal/durable"
 )
+
+// Files in the data directory.
+const (
+	viewFile          = "registry-view.json"
+	registrationsFile = "registrations.json"
+)
+
+// maxFile bounds what is loaded: 100,000 providers with long names.
+const maxFile = 256 << 20
 
 // savedView is the file of the last good view. Raw names are enough: everything
 // else is parsed from them again.
@@ -27,7 +39,7 @@ func (v *views) load() {
 		return
 	}
 	var f savedView
-	found, err := loadFile(v.cfg.Dir, viewFile, &f)
+	found, err := durable.ReadJSON(filepath.Join(v.cfg.Dir, viewFile), maxFile, &f)
 	if err != nil {
 		v.log.Warn("saved view ignored", "err", err)
 		return
@@ -87,7 +99,7 @@ func (v *views) save(s *snapshot) {
 		}
 		f.Services[name] = saved
 	}
-	if err := replaceFile(v.cfg.Dir, viewFile, f); err != nil {
+	if err := durable.WriteJSON(filepath.Join(v.cfg.Dir, viewFile), f); err != nil {
 		v.log.Warn("view could not be saved", "err", err)
 	}
 }

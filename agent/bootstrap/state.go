@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/paddockio/paddock/internal/durable"
 	"github.com/paddockio/paddock/zab"
 )
 
@@ -158,7 +159,7 @@ func (d disk) save(st Stored) error {
 		err = os.MkdirAll(d.dir, 0o700)
 	}
 	if err == nil {
-		err = writeDurably(d.dir, FileName, data)
+		err = durable.WriteFile(filepath.Join(d.dir, FileName), data, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("store %s: %w", filepath.Join(d.dir, FileName), err)
@@ -171,7 +172,7 @@ func (d disk) allowVote() error {
 	if err := os.MkdirAll(d.logDir, 0o700); err != nil {
 		return err
 	}
-	return writeDurably(d.logDir, initializeName, nil)
+	return durable.WriteFile(filepath.Join(d.logDir, initializeName), nil, 0o600)
 }
 
 // forbidVote takes back what allowVote did.
@@ -180,7 +181,7 @@ func (d disk) forbidVote() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, syncDir(d.logDir))
+	return errors.Join(err, durable.SyncDir(d.logDir))
 }
 
 // mayVote reports whether the server may vote with an empty directory.
@@ -205,32 +206,6 @@ func (d disk) hasData() (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// writeDurably replaces a file whole: others see the old bytes or the new ones,
-// and after a power cut too.
-func writeDurably(dir, name string, data []byte) error {
-	tmp, err := os.CreateTemp(dir, "."+name+"-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // lost reports whether the server must be synced before it may vote (rule R14).

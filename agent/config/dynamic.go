@@ -1,14 +1,13 @@
 package config
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/paddockio/paddock/internal/durable"
 	"github.com/paddockio/paddock/zab"
 )
 
@@ -79,25 +78,10 @@ func withDynamic(data []byte, dynamic string, dropClientPort bool) []byte {
 
 // replaceFile writes a file so that a crash leaves the old or the new one, with
 // the permissions of the old one.
-func replaceFile(name string, data []byte) (err error) {
+func replaceFile(name string, data []byte) error {
 	mode := os.FileMode(0o644)
 	if st, err := os.Stat(name); err == nil {
 		mode = st.Mode().Perm()
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".tmp")
-	if err != nil {
-		return err
-	}
-	_, werr := tmp.Write(data)
-	if err = errors.Join(werr, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return cmp.Or(err, os.Remove(tmp.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.WriteFile(name, data, mode)
 }

@@ -1,11 +1,10 @@
 package services
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"path/filepath"
+
+	"github.com/paddockio/paddock/internal/durable"
 )
 
 // stateFile holds the last content without fault of each file.
@@ -25,7 +24,11 @@ func (l *Loader) load() {
 	if l.cfg.StateDir == "" {
 		return
 	}
-	s, err := readState(l.cfg.StateDir)
+	var s state
+	found, err := durable.ReadJSON(filepath.Join(l.cfg.StateDir, stateFile), maxState, &s)
+	if found && s.Format != 1 {
+		err = fmt.Errorf("%s has format %d, this agent knows 1", stateFile, s.Format)
+	}
 	if err != nil {
 		l.log.Warn("last good service files ignored", "err", err)
 		return
@@ -39,38 +42,6 @@ func (l *Loader) load() {
 		}
 	}
 	l.saved = s.Files
-}
-
-func readState(dir string) (s state, err error) {
-	root, err := os.OpenRoot(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
-	if err != nil {
-		return s, err
-	}
-	defer root.Close()
-	info, err := root.Stat(stateFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
-	if err != nil {
-		return s, err
-	}
-	if info.Size() > maxState {
-		return s, fmt.Errorf("%s has %d bytes, more than %d", stateFile, info.Size(), maxState)
-	}
-	data, err := root.ReadFile(stateFile)
-	if err != nil {
-		return s, err
-	}
-	if err := json.Unmarshal(data, &s); err != nil {
-		return s, fmt.Errorf("%s: %w", stateFile, err)
-	}
-	if s.Format != 1 {
-		return s, fmt.Errorf("%s has format %d, this agent knows 1", stateFile, s.Format)
-	}
-	return s, nil
 }
 
 // save writes the state if it changed.
@@ -89,42 +60,9 @@ func (l *Loader) save() {
 	if !changed && len(s.Files) == len(l.saved) {
 		return
 	}
-	if err := writeState(l.cfg.StateDir, s); err != nil {
+	if err := durable.WriteJSON(filepath.Join(l.cfg.StateDir, stateFile), s); err != nil {
 		l.log.Warn("last good service files not saved", "err", err)
 		return
 	}
 	l.saved = s.Files
-}
-
-// writeState replaces the file as a whole. 0600: parameters may be secrets.
-func writeState(dir string, s state) error {
-	data, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	tmp := stateFile + ".tmp"
-	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, werr := f.Write(data)
-	if err := errors.Join(werr, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := root.Rename(tmp, stateFile); err != nil {
-		return err
-	}
-	d, err := root.Open(".")
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
