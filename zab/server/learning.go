@@ -39,6 +39,10 @@ type arrived struct {
 // reset forgets what belonged to a role. Requests are pending still.
 func (l *learning) reset() { *l = learning{link: l.link, out: l.out, snapshot: l.snapshot} }
 
+// begin begins the work for clients on a tree that ends at applied. It may be behind
+// what the leader has called committed while the history was brought up to date.
+func (l *learning) begin(applied zab.Zxid) { l.committed = max(l.committed, applied) }
+
 // noteCommit keeps track of how far the leader has said that the history is
 // committed.
 func (l *learning) noteCommit(from *link, msg *zab.Message) {

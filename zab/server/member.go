@@ -381,7 +381,7 @@ func (m *member) beginServing() error {
 		s.closeOrphans()
 	} else {
 		s.untrackSessions()
-		m.learning.committed = s.tree.LastZxid()
+		m.learning.begin(s.tree.LastZxid())
 	}
 	again := m.unanswered()
 	m.dropAbandoned()

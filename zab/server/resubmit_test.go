@@ -281,3 +281,22 @@ func TestWhatACutDiskHasDoneIsNotSubmittedAgain(t *testing.T) {
 		t.Errorf("submitted again: %v", xidsOf(again))
 	}
 }
+
+// What the leader called committed while this server was brought up to date may not
+// be in the tree when it begins to serve: a sync has to wait for it.
+func TestASyncWaitsForWhatWasCommittedBeforeServing(t *testing.T) {
+	x := newIdle(t)
+	m := x.member
+	m.learning.noteCommit(nil, &zab.Message{Type: zab.MsgCommit, Zxid: zab.NewZxid(1, 2)})
+	m.learning.begin(x.tree.LastZxid())
+	x.ask("sync")
+	m.synced()
+	x.commit() // answers what is due
+	if got := x.replies(); got != nil {
+		t.Errorf("answered %v before the tree has what was committed", got)
+	}
+	x.commit(x.txn(5, zab.NewZxid(1, 2), "/b"))
+	if got := x.replies(); !slices.Equal(got, []int32{10}) {
+		t.Errorf("answered %v, want the sync", got)
+	}
+}
