@@ -306,19 +306,20 @@ func (s *Store) syncMark() error {
 	return nil
 }
 
-// keep wakes the keeper if it has work.
+// keep has the keeper do what nobody needs to wait for, if there is any: make the
+// mark safe some time after it was noted, and fill the log with zeros ahead of its
+// entries.
 func (s *Store) keep() {
-	now := s.cfg.Now()
-	due := s.mark != nil && now.Sub(s.markSynced) >= s.cfg.MarkInterval
-	if due {
-		s.markSynced = now
-		s.markDue.Store(true)
-	}
-	if due || s.log.grow.wants(s.log.off) {
-		if s.cfg.Foreground {
-			s.keepUp()
-			return
+	noted := s.mark != nil && !s.markDue.Swap(true)
+	if s.cfg.Foreground {
+		if now := s.cfg.Now(); s.mark != nil && now.Sub(s.markSynced) >= s.cfg.MarkInterval {
+			s.markSynced = now
+			s.keepMark()
 		}
+		s.keepLog()
+		return
+	}
+	if noted || s.log.grow.wants(s.log.off) {
 		select {
 		case s.wake <- struct{}{}:
 		default: // it is awake
@@ -326,17 +327,42 @@ func (s *Store) keep() {
 	}
 }
 
-// keepUp does what nobody needs to wait for: it makes the mark safe, fills the
-// log with zeros ahead of its entries and looks after the directory.
-func (s *Store) keepUp() {
-	if s.markDue.Swap(false) {
-		if err := s.mark.f.Datasync(); err != nil {
-			s.fail(fmt.Errorf("sync %s: %w", markName, err))
-		}
-		if err := s.lock.held(); err != nil {
-			s.fail(err)
+// keeper works until wake is closed.
+func (s *Store) keeper() {
+	interval := time.NewTimer(s.cfg.MarkInterval)
+	interval.Stop()
+	defer interval.Stop()
+	noted := false
+	for {
+		select {
+		case _, more := <-s.wake:
+			if !more {
+				return
+			}
+			if s.markDue.Load() && !noted {
+				noted = true
+				interval.Reset(s.cfg.MarkInterval)
+			}
+			s.keepLog()
+		case <-interval.C:
+			noted = false
+			s.keepMark()
 		}
 	}
+}
+
+// keepMark makes the mark safe and looks after the directory.
+func (s *Store) keepMark() {
+	s.markDue.Store(false) // what is noted from now on comes next time
+	if err := s.mark.f.Datasync(); err != nil {
+		s.fail(fmt.Errorf("sync %s: %w", markName, err))
+	}
+	if err := s.lock.held(); err != nil {
+		s.fail(err)
+	}
+}
+
+func (s *Store) keepLog() {
 	s.mu.Lock()
 	var g *grower
 	if s.log != nil {

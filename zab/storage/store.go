@@ -184,12 +184,12 @@ type Store struct {
 
 	markMu  sync.Mutex // guards writes of mark; taken before mu
 	mark    *markFile
-	markDue atomic.Bool
+	markDue atomic.Bool // it was noted and is not safe yet
 
 	filesMu sync.Mutex // one snapshot or purge at a time
 
-	wake   chan struct{}
-	keeper sync.WaitGroup
+	wake       chan struct{}
+	background sync.WaitGroup // the keeper
 }
 
 // dirLocks are the lock files of the data and the log directory.
@@ -234,11 +234,7 @@ func Open(cfg Config) (*Store, error) {
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.lock.close())
 	}
-	s.keeper.Go(func() { // the keeper
-		for range s.wake {
-			s.keepUp()
-		}
-	})
+	s.background.Go(s.keeper)
 	return s, nil
 }
 
@@ -390,7 +386,7 @@ func (s *Store) Close() error {
 		}
 	}
 	close(s.wake)
-	s.keeper.Wait()
+	s.background.Wait()
 	s.mu.Lock()
 	l := s.log
 	s.log = nil
