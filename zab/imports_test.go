@@ -25,13 +25,14 @@ func TestImportsPointDownwards(t *testing.T) {
 		"zab/transport":       {"zab", "zab/wire"},
 		"zab/client":          {"zab", "zab/wire"},
 		"zab/server":          {"zab", "zab/wire", "zab/znode", "zab/session", "zab/watch", "zab/storage", "zab/transport"},
-		"registry":            {"zab", "zab/wire", "zab/client"},
+		"registry":            {"zab", "zab/wire", "zab/client", "internal/durable"},
 		"registry/nameserver": {"registry"},
 		"configsync":          {"zab", "zab/wire", "zab/client", "configsync/dirwatch"},
 		"configsync/dirwatch": {},
-		"agent/services":      {"registry", "configsync/dirwatch"},
+		"internal/durable":    {},
+		"agent/services":      {"registry", "configsync/dirwatch", "internal/durable"},
 		"agent/api":           {},
-		"agent/bootstrap":     {"zab"},
+		"agent/bootstrap":     {"zab", "internal/durable"},
 	}
 	checked := 0
 	for pkg, want := range allowed {
