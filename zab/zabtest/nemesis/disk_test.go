@@ -229,11 +229,4 @@ func (tr *tracer) changed() int {
 }
 
 // stop lets the member go its own way.
-func (tr *tracer) stop(t testing.TB) {
-	t.Helper()
-	select {
-	case <-tr.Done(): // with the member
-	default:
-		tr.Term(t)
-	}
-}
+func (tr *tracer) stop() { tr.Quit(peer.Patience) } // or it has ended with the member

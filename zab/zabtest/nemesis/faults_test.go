@@ -271,7 +271,7 @@ func failDisk(how string) func(*nemesis, []*peer.Member, time.Duration, *rand.Ra
 		tr := trace(n.t, m, how)
 		ended := n.waitEnd(m, hold)
 		n.healed()
-		tr.stop(n.t)
+		tr.stop()
 		if failed := tr.changed(); failed > 0 && !ended {
 			n.t.Errorf("%v goes on after %d disk calls failed", m, failed)
 		}
@@ -286,6 +286,6 @@ func slowDisk(n *nemesis, ms []*peer.Member, hold time.Duration, _ *rand.Rand) b
 	tr := trace(n.t, ms[0], "delay_enter=100000")
 	n.wait(hold)
 	n.healed()
-	tr.stop(n.t)
+	tr.stop()
 	return tr.changed() > 0
 }
