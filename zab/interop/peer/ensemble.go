@@ -349,6 +349,7 @@ func (e *Ensemble) States(t testing.TB) []*State {
 	var states []*State
 	var first *Member
 	digests, ours := 0, slices.ContainsFunc(e.Members, func(m *Member) bool { return m.Kind == KindPaddock })
+	apaches, counting := 0, 0
 	for _, m := range e.Running() {
 		st := ReadState(t, m.Server)
 		if first == nil {
@@ -357,11 +358,21 @@ func (e *Ensemble) States(t testing.TB) []*State {
 			digests += CompareStates(t, fmt.Sprintf("%v compared with %v", m, first), st, states[0])
 		}
 		states = append(states, st)
-		if n := m.Metric(t, "digest_mismatches_count"); n != 0 && ours {
+		n := m.Metric(t, "digest_mismatches_count")
+		if n != 0 && m.Kind == KindPaddock {
 			t.Errorf("%v counts %v digest mismatches", m, n)
 		} else if n != 0 {
-			t.Logf("%v counts %v digest mismatches", m, n) // it does after a pause, and nothing is wrong
+			t.Logf("%v counts %v digest mismatches", m, n)
+			counting++
 		}
+		if m.Kind != KindPaddock {
+			apaches++
+		}
+	}
+	// One of Apache's servers does so now and then after a pause or a restart, among
+	// its like too, and nothing is wrong; if ours were wrong, all of them would.
+	if ours && apaches > 0 && counting == apaches {
+		t.Errorf("all %d of Apache's servers count digest mismatches", apaches)
 	}
 	t.Logf("%s: %d equal trees of %d znodes at %v, %d digests compared", e.Kinds(), len(states), len(states[0].Znodes), states[0].Zxid, digests)
 	return states
