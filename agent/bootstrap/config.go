@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/paddockio/paddock/internal/durable"
 	"github.com/paddockio/paddock/zab"
 )
 
@@ -185,7 +186,7 @@ func readKeys(path string) ([][]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := readBounded(path, maxKeyFile)
+	text, err := durable.ReadFile(path, maxKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("gossip key: %w", err)
 	}

@@ -57,7 +57,7 @@ type disk struct {
 // new disk: a promise may be in it.
 func (d disk) load(cluster string) (Stored, error) {
 	path := filepath.Join(d.dir, FileName)
-	data, err := readBounded(path, maxState)
+	data, err := durable.ReadFile(path, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		st := Stored{Cluster: cluster}
 		_, _ = rand.Read(st.Node[:]) // never fails
@@ -74,19 +74,6 @@ func (d disk) load(cluster string) (Stored, error) {
 		return Stored{}, fmt.Errorf("%s is of the cluster %q, and bootstrap.cluster is %q", path, st.Cluster, cluster)
 	}
 	return st, nil
-}
-
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: more than %d bytes", path, limit)
-	}
-	return data, err
 }
 
 // parseState reads what formatState made.

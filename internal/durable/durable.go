@@ -24,11 +24,15 @@ func WriteFile(name string, data []byte, mode fs.FileMode) error {
 // Others see the old file or the new one, whole, and so does who comes after a power
 // cut; when Write has returned without an error, that is the new one. After an error
 // before the very end the old file is still there. A symbolic link of that name is
-// replaced, not followed. The directory must exist; it is left without the temporary
-// file unless the process is killed meanwhile.
+// replaced, not followed. The directory must exist. One goroutine writes a file at a
+// time: what it was doing when the process was killed is removed by the next one.
 func Write(name string, mode fs.FileMode, write func(io.Writer) error) error {
 	dir := filepath.Dir(name)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(name)+".tmp-*") // 0600
+	unfinished := filepath.Join(dir, "."+filepath.Base(name)+".tmp")
+	if err := os.Remove(unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	tmp, err := os.OpenFile(unfinished, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -40,10 +44,10 @@ func Write(name string, mode fs.FileMode, write func(io.Writer) error) error {
 		err = tmp.Sync()
 	}
 	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), name)
+		err = os.Rename(unfinished, name)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
+		return errors.Join(err, os.Remove(unfinished))
 	}
 	return SyncDir(dir)
 }
@@ -72,22 +76,18 @@ func ReadJSON(name string, max int64, v any) (found bool, err error) {
 	return true, nil
 }
 
-// ReadFile reads a file of at most max bytes; a larger one is an error before
-// anything is read.
+// ReadFile reads a file of at most max bytes; a larger one is an error.
 func ReadFile(name string, max int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+	data, err := io.ReadAll(io.LimitReader(f, max+1))
+	if err == nil && int64(len(data)) > max {
+		err = fmt.Errorf("%s: more than %d bytes", name, max)
 	}
-	if info.Size() > max {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("%d bytes, more than %d", info.Size(), max)}
-	}
-	return io.ReadAll(io.LimitReader(f, max))
+	return data, err
 }
 
 // SyncDir makes the names in a directory safe.

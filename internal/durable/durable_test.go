@@ -38,7 +38,7 @@ func TestAFileIsReplacedWhole(t *testing.T) {
 			t.Fatalf("mode %v %v", info.Mode(), err)
 		}
 	}
-	if _, err := ReadFile(name, 6); err == nil || !strings.Contains(err.Error(), "more than 6") {
+	if _, err := ReadFile(name, 6); err == nil || !strings.Contains(err.Error(), "more than 6 bytes") {
 		t.Errorf("a file that is too long: %v", err)
 	}
 	if got := names(t, dir); !slices.Equal(got, []string{"state"}) {
@@ -64,6 +64,24 @@ func TestWhatFailsLeavesTheOldFile(t *testing.T) {
 	}
 	if err := WriteFile(filepath.Join(dir, "none", "state"), nil, 0o600); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without a directory: %v", err)
+	}
+}
+
+// Each restart of a process that is killed while it writes would leave one more.
+func TestWhatAKilledProcessLeftIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, ".state.tmp"), []byte("half of it"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "state")
+	if err := WriteFile(name, []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadFile(name, 100); err != nil || string(got) != "new" {
+		t.Errorf("%q %v", got, err)
+	}
+	if got := names(t, dir); !slices.Equal(got, []string{"state"}) {
+		t.Errorf("the directory has %q", got)
 	}
 }
 
