@@ -124,11 +124,17 @@ func (m *member) readSnapshot(l *transport.Link, p wire.QuorumPacket, r *transpo
 	if err != nil {
 		return err
 	}
-	m.post(event{do: func() error {
-		m.learning.snapshot = arrived{link, tree}
-		return nil
-	}}, event{link: l, msg: msg})
+	m.post(event{do: func() error { m.keepSnapshot(link, tree); return nil }}, event{link: l, msg: msg})
 	return nil
+}
+
+// keepSnapshot keeps the first tree of a link for the node to install. The node
+// refuses another, but perhaps only after it has asked for the first.
+func (m *member) keepSnapshot(id zab.LinkID, tree *znode.Tree) {
+	if l := m.links[id]; l != nil && !l.snapshot {
+		l.snapshot = true
+		m.learning.snapshot = arrived{id, tree}
+	}
 }
 
 // takeSnapshot returns the tree that came over a link, once.

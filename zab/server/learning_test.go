@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/wire"
+	"github.com/paddockio/paddock/zab/znode"
 )
 
 func exists(m *testMember, path string) bool {
@@ -256,5 +258,18 @@ func TestClientsAreSentAwayFromAServerWithoutALeader(t *testing.T) {
 	b := make([]byte, 16)
 	if n, _ := word.Read(b); string(b[:n]) != "imok" {
 		t.Errorf("ruok: %q", b[:n])
+	}
+}
+
+// A leader that sends a second SNAP, which the node refuses, must not change what it
+// has already decided to install.
+func TestTheFirstSnapshotOfALinkIsInstalled(t *testing.T) {
+	m := &member{links: map[zab.LinkID]*link{7: {}}}
+	first, second := znode.New(znode.Config{}), znode.New(znode.Config{})
+	m.keepSnapshot(7, first)
+	m.keepSnapshot(7, second)
+	m.keepSnapshot(8, second) // of a link that was given up
+	if got := m.takeSnapshot(7); got != first {
+		t.Error("the second SNAP is installed")
 	}
 }

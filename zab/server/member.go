@@ -71,6 +71,7 @@ type lists struct{ inForce, lastSeen *zab.Ensemble }
 type link struct {
 	*transport.Link
 	barriers []linkBarrier // of a learner, in the order of its requests
+	snapshot bool          // a SNAP has come
 }
 
 // join makes the node of a recovered server of an ensemble, and its ports.
