@@ -176,3 +176,94 @@ func TestHashesOfDifferentListsDiffer(t *testing.T) {
 		seen[l.Hash()] = name
 	}
 }
+
+// FuzzDecide has hosts say whatever gossip carries to one that has, by the first
+// byte, nothing, a server's data, an acknowledged list, an ensemble seen or one that
+// it is a member of. No metadata gives or takes a vote but as B1 to B4 allow, the
+// order in which it came counts for nothing, and what the host announces is valid.
+func FuzzDecide(f *testing.F) {
+	a, b, c := voter("a"), voter("b"), voter("c")
+	list, err := newList("demo", []Host{a, b, c})
+	if err != nil {
+		f.Fatal(err)
+	}
+	encode := func(situation byte, hosts ...Host) []byte {
+		in := []byte{situation}
+		for _, h := range hosts {
+			meta := appendMeta(nil, h)
+			in = append(append(in, byte(len(meta)>>8)|0x80, byte(len(meta))), meta...)
+		}
+		return in
+	}
+	said := func(h Host, s State) Host {
+		h.State, h.Hash, h.ID = s, list.Hash(), 2
+		if s == Member || s == Joining {
+			h.Cluster = list.ClusterID()
+		}
+		return h
+	}
+	for situation := range byte(6) {
+		for s := Seeking; s <= Member; s++ {
+			f.Add(encode(situation, said(b, s), said(c, s)))
+		}
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if len(in) == 0 {
+			return
+		}
+		v := View{Self: a, Stored: Stored{Node: a.Node, Cluster: "demo"}}
+		switch in[0] % 6 {
+		case 1:
+			v.Data = true
+		case 2:
+			v.Stored.List = list
+		case 3:
+			v.Stored.List, v.Data = list, true
+		case 4:
+			v.Stored.Seen = ClusterID{7}
+		case 5:
+			v.Stored.Membership = &Membership{Cluster: ClusterID{7}, ID: 1, Ensemble: list.Ensemble()}
+		}
+		for in = in[1:]; len(in) > 2; {
+			n := min(int(in[0]&0x7f)<<8|int(in[1]), len(in)-2)
+			h, err := decodeMeta(in[2 : 2+n])
+			if err == nil && h.Node != a.Node && v.other(h.Node).Node != h.Node {
+				v.Others = append(v.Others, Seen{h, in[0]&0x80 != 0})
+			}
+			in = in[2+n:]
+		}
+		d := Decide(v)
+		turned := v
+		turned.Others = slices.Clone(v.Others)
+		slices.Reverse(turned.Others)
+		if again := Decide(turned); again.Kind != d.Kind || again.Cluster != d.Cluster || again.Reason != d.Reason {
+			t.Fatalf("%+v, in the other order %+v", d, again)
+		}
+		if h := v.Announce(d); h.valid() != nil {
+			t.Fatalf("%+v announces %+v: %v", d, h, h.valid())
+		}
+		switch m := v.Stored.Membership; {
+		case m != nil && (d.Kind != Done || d.Cluster != m.Cluster):
+			t.Fatalf("a member is told %+v", d)
+		case (d.Kind == Propose || d.Kind == Acknowledge) && (v.Data || v.Stored.List != nil || v.Stored.Seen != ClusterID{}):
+			t.Fatalf("B1: %+v in %+v", d, v)
+		case d.Kind == Form && (v.Data || d.List != v.Stored.List):
+			t.Fatalf("B2: %+v in %+v", d, v)
+		}
+		if d.List == nil {
+			return
+		}
+		formed := slices.ContainsFunc(v.Others, func(o Seen) bool { return o.State == Member && o.Cluster == d.List.ClusterID() })
+		for _, s := range d.List.Seats {
+			o := v.other(s.Node)
+			agrees := o.Hash == d.List.Hash() && (o.State == Acknowledged || o.State == Proposing && d.Kind == Acknowledge)
+			switch {
+			case s.Node == a.Node:
+			case d.Kind == Form && !formed && !agrees, d.Kind == Acknowledge && !agrees:
+				t.Fatalf("B2: %+v without %s, which says %+v", d, s.Name, o)
+			case d.Kind != Form && (!o.Alive || !o.candidate() || o.Expect != a.Expect):
+				t.Fatalf("B3: %+v with %+v", d, o)
+			}
+		}
+	})
+}
