@@ -16,29 +16,15 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/paddockio/paddock/agent/config"
+	"github.com/paddockio/paddock/internal/testport"
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/wire"
 )
 
-// freePorts finds ports of 127.0.0.1 that nobody has.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // after all are found: no port twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
-
 // fleet is the settings of hosts that know each other's gossip addresses.
 func fleet(t *testing.T, n int) (worlds []world, configs []config.Config) {
-	ports := freePorts(t, 4*n)
+	ports := testport.Ports(t, 4*n)
 	var join []string
 	for i := range n {
 		join = append(join, fmt.Sprintf("127.0.0.1:%d", ports[4*i]))

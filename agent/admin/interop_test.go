@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/paddockio/paddock/internal/testport"
 )
 
 // missing ends a test whose peer is not on this machine: skipped with the reason
@@ -79,7 +81,7 @@ func launchApache(t *testing.T, classpath, dir, cfg string) (logFile string, don
 // returns the address of its metrics.
 func startApache(t *testing.T, classpath string, prometheus bool) (p peer, metrics string) {
 	t.Helper()
-	dir, ports := t.TempDir(), freePorts(t, 3)
+	dir, ports := t.TempDir(), testport.Ports(t, 3)
 	cfg := fmt.Sprintf("tickTime=2000\ndataDir=%s\nclientPort=%d\nclientPortAddress=127.0.0.1\n4lw.commands.whitelist=*\n"+
 		"admin.serverPort=%d\nadmin.serverAddress=127.0.0.1\nextendedTypesEnabled=true\n", filepath.Join(dir, "data"), ports[0], ports[1])
 	if prometheus {
@@ -167,7 +169,7 @@ func TestApacheMembersAnswerSo(t *testing.T) {
 	answers, forms := askQuorum(t, func(ids ...int) map[int]peer {
 		peers := map[int]peer{}
 		for _, id := range ids {
-			dir, ports := t.TempDir(), freePorts(t, 2)
+			dir, ports := t.TempDir(), testport.Ports(t, 2)
 			data := filepath.Join(dir, "data")
 			if err := os.Mkdir(data, 0o755); err != nil {
 				t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paddockio/paddock/internal/testport"
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/server"
@@ -154,25 +154,10 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// freePorts finds ports that nobody has just now.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
-
 // quorumList is the list of three voters and an observer on this host.
 func quorumList(t *testing.T) *zab.Ensemble {
 	t.Helper()
-	ports, list := freePorts(t, 8), &zab.Ensemble{}
+	ports, list := testport.Ports(t, 8), &zab.Ensemble{}
 	for i := range 4 {
 		line := fmt.Sprintf("127.0.0.1:%d:%d:%s", ports[2*i], ports[2*i+1], map[bool]string{true: "observer", false: "participant"}[i == 3])
 		if err := list.Set(fmt.Sprintf("server.%d", i+1), line); err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/paddockio/paddock/internal/testport"
 	"github.com/paddockio/paddock/zab"
 )
 
@@ -29,21 +29,6 @@ const pace = 40 * time.Millisecond
 
 // patience is how long something may take on a busy machine.
 const patience = 20 * time.Second
-
-// freePorts returns n ports of 127.0.0.1 that nobody has at the moment.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
 
 // A site is a few hosts on loopback with the ensemble that they may form.
 type site struct {
@@ -55,7 +40,7 @@ type site struct {
 }
 
 func newSite(t *testing.T, hosts int) *site {
-	s := &site{t: t, ports: freePorts(t, hosts), reg: &registrar{}}
+	s := &site{t: t, ports: testport.Ports(t, hosts), reg: &registrar{}}
 	for range hosts {
 		s.dirs = append(s.dirs, t.TempDir())
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +24,7 @@ import (
 	"github.com/paddockio/paddock/agent/api"
 	"github.com/paddockio/paddock/agent/command"
 	"github.com/paddockio/paddock/agent/services"
+	"github.com/paddockio/paddock/internal/testport"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output in testdata")
@@ -54,12 +54,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("FAKE", fake.URL)
 			e.Setenv("TZ", "UTC")
 			for _, name := range []string{"ZK", "HTTP", "DNS", "DEAD", "SECOND"} {
-				addr := freeAddr(t)
-				e.Setenv(name, addr)
-				_, port, err := net.SplitHostPort(addr)
-				if err != nil {
-					return err
-				}
+				port := strconv.Itoa(testport.Port(t))
+				e.Setenv(name, "127.0.0.1:"+port)
 				e.Setenv(name+"PORT", port)
 			}
 			return nil
@@ -84,17 +80,6 @@ func killServer(t *testing.T, pidFile string) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("process %d of %s: %v", pid, pidFile, err)
 	}
-}
-
-// freeAddr returns an address that nobody listens on just now, on which UDP is
-// free too.
-func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // expand FILE... replaces $VARIABLES in files of the script.

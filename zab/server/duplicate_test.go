@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paddockio/paddock/internal/testport"
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/transport"
 )
@@ -65,7 +66,7 @@ func TestAServerWithTheIDOfAnother(t *testing.T) {
 	twin.list = &zab.Ensemble{Version: e.list.Version, Members: slices.Clone(e.list.Members)}
 	for i := range twin.list.Members {
 		if m := &twin.list.Members[i]; m.ID == follower.cfg.ID {
-			m.Addrs = []zab.MemberAddr{{Host: "127.0.0.1", QuorumPort: freePort(t), ElectionPort: freePort(t)}}
+			m.Addrs = []zab.MemberAddr{{Host: "127.0.0.1", QuorumPort: testport.Port(t), ElectionPort: testport.Port(t)}}
 		}
 	}
 	twin.start(follower.cfg.ID)

@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/paddockio/paddock/internal/testport"
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/client"
 	"github.com/paddockio/paddock/zab/storage"
@@ -50,27 +50,9 @@ func newEnsemble(t testing.TB, voters, observers int, change func(*Config)) *tes
 // add puts another server into the list.
 func (e *testEnsemble) add(id int, role string) {
 	e.t.Helper()
-	line := fmt.Sprintf("127.0.0.1:%d:%d:%s", freePort(e.t), freePort(e.t), role)
+	line := fmt.Sprintf("127.0.0.1:%d:%d:%s", testport.Port(e.t), testport.Port(e.t), role)
 	if err := e.list.Set(fmt.Sprintf("server.%d", id), line); err != nil {
 		e.t.Fatal(err)
-	}
-}
-
-// usedPorts keeps a port from being given twice.
-var usedPorts sync.Map
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if _, used := usedPorts.LoadOrStore(port, true); !used {
-			return port
-		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/paddockio/paddock/internal/testport"
 	"github.com/paddockio/paddock/zab"
 	"github.com/paddockio/paddock/zab/wire"
 )
@@ -63,7 +64,7 @@ func TestReconfig(t *testing.T) {
 	})
 
 	// A fourth one starts with the list and itself, and is added over a follower.
-	four := fmt.Sprintf("server.4=127.0.0.1:%d:%d:participant;127.0.0.1:%d", freePort(t), freePort(t), freePort(t))
+	four := fmt.Sprintf("server.4=127.0.0.1:%d:%d:participant;127.0.0.1:%d", testport.Port(t), testport.Port(t), testport.Port(t))
 	old := e.list
 	e.list = &zab.Ensemble{}
 	for _, line := range append(old.Lines(), strings.Replace(four, "participant", "observer", 1)) {
@@ -142,8 +143,8 @@ func TestReconfigMovesPorts(t *testing.T) {
 	for _, m := range []*testMember{e.follower(), e.leader()} {
 		id := m.cfg.ID
 		old, _ := e.list.Member(id)
-		election, quorum := freePort(t), freePort(t)
-		line := fmt.Sprintf("server.%d=127.0.0.1:%d:%d:participant;127.0.0.1:%d", id, quorum, election, freePort(t))
+		election, quorum := testport.Port(t), testport.Port(t)
+		line := fmt.Sprintf("server.%d=127.0.0.1:%d:%d:participant;127.0.0.1:%d", id, quorum, election, testport.Port(t))
 		// The leader may hand over before the answer has come.
 		e.follower().ask(t, &wire.ReconfigRequest{Joining: line, ConfigID: -1})
 		open := func(port int) bool {
