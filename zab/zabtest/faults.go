@@ -65,7 +65,8 @@ const (
 	PrivateTail
 	// WallJump sets a wall clock to another time.
 	WallJump
-	// CutClient cuts a client off from a server.
+	// CutClient cuts a client off from a server, or the server of a client from
+	// everybody, for about as long as its clients wait for it.
 	CutClient
 	// MoveClients breaks all connections of clients at a server.
 	MoveClients
@@ -225,6 +226,10 @@ func (s *sim) inject(f *Fault) {
 		v.clock.wallMs += (int64(f.N) - 10) * 3_600_000
 	case CutClient:
 		if c := f.Peer - 1; c >= len(s.servers) {
+			if k := s.clients[c-len(s.servers)].conn; k != nil && f.N%2 == 0 {
+				s.strand(k, f)
+				return
+			}
 			for _, d := range [2][2]int{{v.idx, c}, {c, v.idx}} {
 				s.net.sever(clientPort, d[0], d[1])
 				undo(func() { s.net.mend(clientPort, d[0], d[1]) })
@@ -255,6 +260,36 @@ func (s *sim) cutOff(v *server, p port, undo func(func())) {
 			s.net.mend(p, b, v.idx)
 		})
 	}
+}
+
+// strand cuts a server off from the others. Soon a client leaves it, of which it
+// hears nothing, and goes on elsewhere; then it returns with what the client had
+// asked for still open.
+func (s *sim) strand(k *clientConn, f *Fault) {
+	s.probe("stranded server")
+	end := s.p.ticks(s.p.syncLimit) + s.p.grace*usec(f.N)/20
+	undo := func(do func()) {
+		s.at(s.now+end, func() {
+			if s.phase == phaseFaulty {
+				do()
+			}
+		})
+	}
+	s.cutOff(k.v, quorumPort, undo)
+	s.cutOff(k.v, electionPort, undo)
+	k.v.after(s.p.ticks(1), func() {
+		if s.phase != phaseFaulty || k.c.conn != k {
+			return
+		}
+		s.net.sever(clientPort, k.c.host, k.v.idx)
+		s.at(s.now+end, func() {
+			if s.phase == phaseFaulty {
+				s.net.mend(clientPort, k.c.host, k.v.idx)
+			}
+		})
+		k.c.disconnect()
+		k.c.connect()
+	})
 }
 
 // swizzle cuts servers off one by one and mends them in another order.

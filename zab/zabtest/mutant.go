@@ -40,7 +40,7 @@ func Mutations() []Mutation {
 		{"any owner", "B-43", "lets a session write over a connection that it has left", 214, func(m *mutant) { m.anyOwner = true }},
 		{"stale server", "B-49", "serves clients that have seen more", 698, func(m *mutant) { m.anyZxid = true }},
 		{"sync without quorum", "R26", "answers a sync without proof of leading", 762, func(m *mutant) { m.noConfirm = true }},
-		{"submitted again too late", "S30", "submits again what a client has gone on from", 0, func(m *mutant) { m.overtake = true }},
+		{"submitted again too late", "S30", "submits again what a client has gone on from", 35, func(m *mutant) { m.overtake = true }},
 		{"submitted again after TRUNC", "S3", "submits again what is in the history that TRUNC leaves, without having been applied here", 197, func(m *mutant) { m.cutKeeps = true }},
 		{"moves unanswered", "B-33, L7", "does not answer when a session moves to another server", 0, func(m *mutant) { m.noAnswer = true }},
 		{"events for all", "B-48, 11.4", "tells watchers of znodes that they may not read", 8, func(m *mutant) { m.tellAll = true }},

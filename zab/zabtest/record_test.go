@@ -13,11 +13,6 @@ reference.go and sim.go. The table is written by
 `
 
 const ourBugs = `
-"submitted again too late" switches off what zab/server does for a client that has gone on elsewhere. It shows only if the
-old server is cut off, keeps the client's connection, and comes back within the time that clients wait, with the client's
-later write in the log that it gets: 1500 seeds do not come to that. TestWhatAClientHasGoneOnFromIsNotSubmittedAgain
-in zab/server plays it.
-
 ## Mistakes of the catalogue that are not put in
 
 | bug | why not |
@@ -31,6 +26,7 @@ in zab/server plays it.
 | B-26 | nothing but Apply changes a tree (S16 compares it after each transaction); "a closed session leaves ephemeral znodes" is such a difference |
 | B-28 | a failed write ends the process; a driver that goes on is what zab/server's tests are for, the driver here is another one |
 | L8, L9, L10 | have no mistake of their own: one that starves a server, or keeps one from starting, breaks L1, L3 or S15 first |
+
 ## Bugs that it has found in our code
 
 | what | where | found as | the test that stays |
