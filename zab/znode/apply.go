@@ -61,7 +61,7 @@ func (t *Tree) Apply(txn *wire.Txn, r *Result) {
 			t.fuzzy = false
 		}
 	}
-	if h.Zxid%digestInterval == 0 && !(r.DigestMismatch && t.fuzzy) {
+	if h.Zxid%digestInterval == 0 && !t.fuzzy {
 		t.recordDigest(h.Zxid)
 	}
 }

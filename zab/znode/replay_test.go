@@ -88,6 +88,11 @@ func TestLogOverAFuzzySnapshotGivesTheTree(t *testing.T) {
 			t.Errorf("replayed: digest %#x, zxid %v, sessions %v; want %#x, %v, %v",
 				tr.Digest(), tr.LastZxid(), tr.Sessions(), w.tree.Digest(), w.tree.LastZxid(), w.tree.Sessions())
 		}
+		for _, d := range tr.Digests() {
+			if !slices.Contains(w.tree.Digests(), d) {
+				t.Errorf("replayed: digest %#x recorded at %v; want one of %x", d.Tree, d.Zxid, w.tree.Digests())
+			}
+		}
 		if t.Failed() {
 			t.Fatalf("seed %d, %d transactions", seed, len(log))
 		}
