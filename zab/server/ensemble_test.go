@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -213,6 +215,24 @@ func fill(t *testing.T, c *client.Client, path string, n int) {
 	wg.Wait()
 }
 
+// oldestLog returns the zxid with which the oldest log of a server begins.
+func oldestLog(t *testing.T, m *testMember) zab.Zxid {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(m.cfg.Storage.DataDir, "version-2", "log.*"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("logs %v: %v", names, err)
+	}
+	oldest := zab.Zxid(math.MaxInt64)
+	for _, name := range names {
+		z, err := strconv.ParseInt(strings.TrimPrefix(filepath.Ext(name), "."), 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		oldest = min(oldest, zab.Zxid(z))
+	}
+	return oldest
+}
+
 func TestALearnerThatWasAwayGetsWhatItLacks(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
@@ -233,10 +253,11 @@ func TestALearnerThatWasAwayGetsWhatItLacks(t *testing.T) {
 			c := connect(t, leader.Server, nil)
 			mustCreate(t, c, "/before", "x")
 			e.same()
+			had := leader.State().LastZxid
 			follower.stop()
 			e.servers[4].stop()
-			for i := range 4 {
-				fill(t, c, fmt.Sprintf("/n%d", i), 40)
+			for i := 0; i < 4 || tc.snapshots && oldestLog(t, leader) <= had; i++ {
+				fill(t, c, fmt.Sprintf("/n%d", i), 40) // old logs go in the background, once there are new snapshots
 			}
 			diffs, snapshots := leader.Stats().Diffs.Load(), leader.Stats().SnapshotsSent.Load()
 			e.start(follower.cfg.ID, 4)
