@@ -62,7 +62,7 @@ func Linearizable(h *History, opt LinearOptions) (LinearReport, error) {
 	}
 	for _, path := range slices.Sorted(maps.Keys(l.sequences)) {
 		l.report.Sequences++
-		l.search(path, rising, l.sequences[path])
+		l.rises(path, l.sequences[path])
 	}
 	if len(l.found) > 0 {
 		return l.report, l.found
@@ -84,7 +84,7 @@ type input struct {
 	op      wire.Op
 	data    string
 	version int32
-	number  int64 // sequences
+	number  int64 // of a name with a number
 }
 
 // output is its answer.
@@ -149,15 +149,6 @@ func (s cell) step(i input) (cell, output) {
 		return cell{}, output{}
 	}
 	return cell{true, i.data, s.version + 1}, output{version: s.version + 1}
-}
-
-// rising is the model of a znode whose children have numbers.
-var rising = porcupine.Model{
-	Init: func() any { return int64(-1) },
-	Step: func(state, in, _ any) (bool, any) {
-		n := in.(input).number
-		return n > state.(int64), n
-	},
 }
 
 func parentOf(path string) string { return path[:max(strings.LastIndexByte(path, '/'), 1)] }
@@ -285,6 +276,32 @@ func (l *linear) number(e *Entry, call, ret Time, gone map[string]bool) {
 	l.sequences[parent] = append(l.sequences[parent], porcupine.Operation{
 		ClientId: e.Conn, Input: input{e: e, op: e.Op, number: n}, Call: int64(call), Output: output{}, Return: int64(ret),
 	})
+}
+
+// rises checks names with numbers: each has its own, and none is below that of an
+// operation that had ended when it began. The order by number is the only one that
+// may explain them, so nothing is searched.
+func (l *linear) rises(path string, ops []porcupine.Operation) {
+	l.report.Operations += len(ops)
+	slices.SortFunc(ops, func(a, b porcupine.Operation) int {
+		return cmp.Compare(a.Input.(input).number, b.Input.(input).number)
+	})
+	var latest porcupine.Operation // of the lower numbers, the one that began last
+	for i, o := range ops {
+		e := o.Input.(input).e
+		switch {
+		case i == 0:
+			latest = o
+			continue
+		case ops[i-1].Input.(input).number == o.Input.(input).number:
+			l.found = append(l.found, &Violation{"S24", e.Zxid, entries(ops[i-1].Input.(input).e, e), path + ": two names have one number"})
+		case o.Return < latest.Call:
+			l.found = append(l.found, &Violation{"linearizable", e.Zxid, entries(e, latest.Input.(input).e), path + ": the second had a lower number and began when the first had ended"})
+		}
+		if o.Call > latest.Call {
+			latest = o
+		}
+	}
 }
 
 // search looks for an order.

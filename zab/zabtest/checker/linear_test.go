@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -100,6 +101,13 @@ func TestNonlinearizableHistoriesAreRejected(t *testing.T) {
 			b.Created = a.Created
 			return samePath(h, b)
 		}},
+		{"a number is smaller than one before", func(h *History) []*Entry {
+			numbered := func(e *Entry) bool { return e.Mode.IsSequential() && e.Err == wire.OK && e.Known() }
+			a := pick(h, numbered)
+			b := pick(h, func(e *Entry) bool { return numbered(e) && e.Path == a.Path && e.Call > a.Return+100000 })
+			a.Created, b.Created = b.Created, a.Created
+			return samePath(h, b)
+		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := registers(t, 1, 1500)
@@ -115,6 +123,22 @@ func TestNonlinearizableHistoriesAreRejected(t *testing.T) {
 				t.Errorf("%v\ndoes not name any of %v", err, names[0])
 			}
 		})
+	}
+}
+
+// TestNumbersNeedNoSearch has 16 clients get their numbers from last to first, again
+// and again: a search would try all orders of each 16.
+func TestNumbersNeedNoSearch(t *testing.T) {
+	h := &History{}
+	for i := range 20_000 {
+		h.Entries = append(h.Entries, &Entry{
+			Kind: Request, Seq: i + 1, Conn: i % 16, Call: Time(i), Return: Time(i/16*16 + 16),
+			Args: create("/q/n", nil, wire.PersistentSequential), Result: Result{Created: fmt.Sprintf("/q/n%010d", i^15)},
+		})
+	}
+	rep, err := Linearizable(h, LinearOptions{Limit: 100 * time.Millisecond})
+	if err != nil || rep.Sequences != 1 || rep.Operations != 20_000 {
+		t.Errorf("%+v, %v", rep, err)
 	}
 }
 
