@@ -30,6 +30,7 @@ func TestImportsPointDownwards(t *testing.T) {
 		"configsync":          {"zab", "zab/wire", "zab/client", "configsync/dirwatch"},
 		"configsync/dirwatch": {},
 		"internal/durable":    {},
+		"internal/testport":   {},
 		"agent/services":      {"registry", "configsync/dirwatch", "internal/durable"},
 		"agent/api":           {},
 		"agent/bootstrap":     {"zab", "internal/durable"},

@@ -140,14 +140,7 @@ func (s *sim) inject(f *Fault) {
 	s.stats.Faults[f.Kind]++
 	s.event(evFault, v, uint64(f.Kind), uint64(f.N))
 	s.log(v, "FAULT", f)
-	// undo runs behind the fault, unless its phase has ended and healed all.
-	undo := func(do func()) {
-		s.at(s.now+span, func() {
-			if s.phase == phaseFaulty {
-				do()
-			}
-		})
-	}
+	undo := func(do func()) { s.heal(s.now+span, do) }
 	switch f.Kind {
 	case Crash, Kill:
 		v.downTill = s.now + span
@@ -240,6 +233,15 @@ func (s *sim) inject(f *Fault) {
 	}
 }
 
+// heal undoes a fault at a time, unless its phase has ended and healed all.
+func (s *sim) heal(at usec, do func()) {
+	s.at(at, func() {
+		if s.phase == phaseFaulty {
+			do()
+		}
+	})
+}
+
 func (s *sim) sever(a, b int, undo func(func())) {
 	for _, p := range [...]port{quorumPort, electionPort} {
 		s.net.sever(p, a, b)
@@ -268,13 +270,7 @@ func (s *sim) cutOff(v *server, p port, undo func(func())) {
 func (s *sim) strand(k *clientConn, f *Fault) {
 	s.probe("stranded server")
 	end := s.p.ticks(s.p.syncLimit) + s.p.grace*usec(f.N)/20
-	undo := func(do func()) {
-		s.at(s.now+end, func() {
-			if s.phase == phaseFaulty {
-				do()
-			}
-		})
-	}
+	undo := func(do func()) { s.heal(s.now+end, do) }
 	s.cutOff(k.v, quorumPort, undo)
 	s.cutOff(k.v, electionPort, undo)
 	k.v.after(s.p.ticks(1), func() {
@@ -282,11 +278,7 @@ func (s *sim) strand(k *clientConn, f *Fault) {
 			return
 		}
 		s.net.sever(clientPort, k.c.host, k.v.idx)
-		s.at(s.now+end, func() {
-			if s.phase == phaseFaulty {
-				s.net.mend(clientPort, k.c.host, k.v.idx)
-			}
-		})
+		undo(func() { s.net.mend(clientPort, k.c.host, k.v.idx) })
 		k.c.disconnect()
 		k.c.connect()
 	})
@@ -311,13 +303,7 @@ func (s *sim) swizzle(span usec, f *Fault) {
 			if s.phase != phaseFaulty {
 				return
 			}
-			undo := func(do func()) {
-				s.at(mendAt, func() {
-					if s.phase == phaseFaulty {
-						do()
-					}
-				})
-			}
+			undo := func(do func()) { s.heal(mendAt, do) }
 			s.cutOff(v, quorumPort, undo)
 			s.cutOff(v, electionPort, undo)
 		})
@@ -426,13 +412,7 @@ func (s *sim) spring(v *server, next zab.Zxid) {
 	s.trap = nil
 	s.probe("private tail")
 	span := usec(f.For.Microseconds())
-	end := func(do func()) {
-		s.at(s.now+span, func() {
-			if s.phase == phaseFaulty {
-				do()
-			}
-		})
-	}
+	end := func(do func()) { s.heal(s.now+span, do) }
 	s.cutOff(v, quorumPort, end)
 	v.after(20*s.p.diskMean, func() {
 		if s.phase == phaseFaulty {

@@ -269,7 +269,7 @@ func (l *linear) number(e *Entry, call, ret Time, gone map[string]bool) {
 		return
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil {
+	if err != nil || n < 0 {
 		l.found = append(l.found, &Violation{"S24", e.Zxid, entries(e), fmt.Sprintf("%s is not %s and a number", e.Created, e.Path)})
 		return
 	}
