@@ -29,7 +29,7 @@ func (s *Store) Install(f *znode.Frozen, lock sync.Locker, epoch zab.Epoch) erro
 	zxid, digest, name := f.Zxid, f.Digest, snapName(f.Zxid, s.cfg.Compression)
 	_, err := s.writeTemp(name, f, lock, false)
 	if err == nil {
-		err = s.readBack(filepath.Join(s.snapDir, tempName+name), name, digest)
+		err = s.readBack(filepath.Join(s.snapDir, tempName+name), name, digest, false)
 	}
 	if err == nil {
 		err = writeWhole(s.fs, s.snapDir, noteName, fmt.Appendf(nil, "%s %x %d\n", name, uint64(zxid), epoch))

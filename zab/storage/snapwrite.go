@@ -147,7 +147,7 @@ func (s *Store) writeTemp(name string, f *znode.Frozen, lock sync.Locker, polite
 // may be that of a good file, and must never be that of a bad one.
 func (s *Store) publish(name string, digest wire.Digest) error {
 	tmp := filepath.Join(s.snapDir, tempName+name)
-	if err := s.readBack(tmp, name, digest); err != nil {
+	if err := s.readBack(tmp, name, digest, true); err != nil {
 		return errors.Join(err, s.fs.Remove(tmp))
 	}
 	if err := s.fs.Rename(tmp, filepath.Join(s.snapDir, name)); err != nil {
@@ -157,9 +157,16 @@ func (s *Store) publish(name string, digest wire.Digest) error {
 	return s.fs.SyncDir(s.snapDir)
 }
 
-// readBack reads a file that will have the given name, with all checksums.
-func (s *Store) readBack(path, name string, digest wire.Digest) error {
-	info, err := loadSnapshotAs(s.fs, path, name, nil)
+// readBack reads a file that will have the given name, with all checksums: what the
+// disk has of it, not what the page cache has, if the file system can tell them apart.
+func (s *Store) readBack(path, name string, digest wire.Digest, polite bool) error {
+	f, err := s.openFile(path)
+	if err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	defer f.Close()
+	f.polite = polite
+	info, err := loadSnapshotFrom(f, f.size, name, nil)
 	if err == nil && digest.Version != 0 && info.Digest != digest {
 		err = fmt.Errorf("digest %x, need %x", info.Digest.Tree, digest.Tree)
 	}
@@ -181,10 +188,6 @@ func loadSnapshot(fsys FS, path string, h SnapshotHandler) (SnapshotInfo, error)
 
 // loadSnapshotAs reads a snapshot that has, or will have, the given name.
 func loadSnapshotAs(fsys FS, path, name string, h SnapshotHandler) (SnapshotInfo, error) {
-	z, c, ok := parseSnapName(name)
-	if !ok {
-		return SnapshotInfo{}, fmt.Errorf("%s: not the name of a snapshot", name)
-	}
 	f, err := fsys.Open(path)
 	if err != nil {
 		return SnapshotInfo{}, err
@@ -194,10 +197,19 @@ func loadSnapshotAs(fsys FS, path, name string, h SnapshotHandler) (SnapshotInfo
 	if err != nil {
 		return SnapshotInfo{}, err
 	}
+	return loadSnapshotFrom(io.NewSectionReader(f, 0, size), size, name, h)
+}
+
+// loadSnapshotFrom reads a snapshot from the bytes of a file.
+func loadSnapshotFrom(file io.Reader, size int64, name string, h SnapshotHandler) (SnapshotInfo, error) {
+	z, c, ok := parseSnapName(name)
+	if !ok {
+		return SnapshotInfo{}, fmt.Errorf("%s: not the name of a snapshot", name)
+	}
 	if size == 0 {
 		return SnapshotInfo{}, errors.New("the file is empty")
 	}
-	src, err := unpack(io.NewSectionReader(f, 0, size), c)
+	src, err := unpack(file, c)
 	if err != nil {
 		return SnapshotInfo{}, err
 	}

@@ -108,6 +108,74 @@ func (w *fileWriter) finish(failed error) (size int64, err error) {
 	return w.off + int64(len(w.buf)), nil
 }
 
+// fileReader is a file as a stream that comes from the disk itself if the file
+// system can do that, whatever the page cache has, and leaves nothing there.
+type fileReader struct {
+	f, direct File // as in fileWriter
+	size, off int64
+	buf       []byte // of all that has been read, what nobody took
+	mem       []byte // behind buf
+	polite    bool   // as in fileWriter
+}
+
+func (s *Store) openFile(name string) (*fileReader, error) {
+	f, err := s.fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &fileReader{f: f, direct: s.openDirect(name, false), size: size, mem: alignedBytes(flushEvery)[:flushEvery]}, nil
+}
+
+// Read implements io.Reader.
+func (r *fileReader) Read(b []byte) (int, error) {
+	if len(r.buf) == 0 {
+		if r.off == r.size {
+			return 0, io.EOF
+		}
+		if err := r.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, r.buf)
+	r.buf = r.buf[n:]
+	return n, nil
+}
+
+func (r *fileReader) fill() error {
+	start := time.Now()
+	r.buf = r.mem[:min(flushEvery, r.size-r.off)]
+	if whole := len(r.buf) &^ (block - 1); r.direct != nil && whole > 0 {
+		r.buf = r.buf[:whole]
+		if _, err := r.direct.ReadAt(r.buf, r.off); err != nil {
+			// A file system that does not do this, or a bad disk: the next read tells.
+			r.direct.Close()
+			r.direct = nil
+		}
+	}
+	if r.direct == nil || len(r.buf) < block {
+		if n, err := r.f.ReadAt(r.buf, r.off); n < len(r.buf) {
+			r.buf = nil
+			return err
+		}
+	}
+	r.off += int64(len(r.buf))
+	if r.polite {
+		time.Sleep(min(time.Since(start), maxPause))
+	}
+	return nil
+}
+
+func (r *fileReader) Close() error {
+	if r.direct != nil {
+		r.direct.Close()
+	}
+	return r.f.Close()
+}
+
 // openDirect opens a file so that what is written does not pass the page cache, and
 // so that it is safe when WriteAt returns if safe says so; the latter only pays
 // where blocks are written that have been written before. It returns nil if that is
