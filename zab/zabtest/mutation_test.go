@@ -92,7 +92,7 @@ var patches = []patch{
 		"	if err := s.forget(fl, zxid); err != nil {", "	if err := s.forget(fl, zxid|0xffffffffffff); err != nil {"}, nil},
 	{"the gap of an installed snapshot is not seen", "B-07, R7", edit{"zab/storage/recover.go",
 		"	if last.Epoch() == next.Epoch() {\n		return 0, false", "	if true {\n		return 0, false"}, nil},
-	{"a snapshot is not synced", "R8", edit{"zab/storage/filewriter.go",
+	{"a snapshot is not synced", "R8", edit{"zab/storage/filestream.go",
 		"	if err == nil {\n		err = w.f.Sync()\n	}\n", ""}, nil},
 	{"a closed session leaves ephemeral znodes", "B-19 B-42, R20", edit{"zab/znode/apply.go",
 		"	for _, path := range paths {\n		t.applyDelete(h.Zxid, path, r)\n	}\n	// What", "	// What"}, []edit{{"zab/znode/apply.go",
