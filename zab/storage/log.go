@@ -17,8 +17,9 @@ const (
 	// entry: a few milliseconds of work.
 	firstPrealloc = 1 << 20
 	// growChunk is how much is filled with zeros at once behind that. A sync of the
-	// log may have to wait for one chunk, so it is small.
-	growChunk = 256 << 10
+	// log may have to wait for one chunk, and for the file system's commit, which there
+	// is one of for each chunk.
+	growChunk = 1 << 20
 )
 
 // zeros is what the log is filled with.
