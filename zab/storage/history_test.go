@@ -424,7 +424,7 @@ func TestLogEntriesTellsWhereItStops(t *testing.T) {
 }
 
 func TestSnapshotWaitsForALogOfSomeSize(t *testing.T) {
-	s := start(t, storage.Config{DataDir: "/data", FS: storagetest.NewDisk(1), SnapCount: 50})
+	s := start(t, storage.Config{DataDir: "/data", FS: storagetest.NewDisk(1), SnapCount: 250})
 	log(t, s, 1, 1000)
 	tree, err := s.Recover()
 	if err != nil {
@@ -441,9 +441,9 @@ func TestSnapshotWaitsForALogOfSomeSize(t *testing.T) {
 		z++
 		log(t, s, z, z)
 	}
-	// 1000 znodes of 150 bytes: a log of half that size has some 400 transactions
-	// like theirs, which is more than SnapCount and less than ten times as many.
-	if n := z - 1000; n < 200 || n > 500 {
+	// A log as long as a snapshot of 1000 znodes has about as many transactions like
+	// theirs, which is more than SnapCount and less than ten times as many.
+	if n := z - 1000; n < 800 || n > 1100 {
 		t.Errorf("due after %d transactions behind a snapshot of 1000", n)
 	}
 }

@@ -267,7 +267,7 @@ func (s *Store) ShouldSnapshot() bool {
 	case s.rollTxns <= s.rollAtTxns:
 		return false
 	}
-	return size > s.snapBytes.Load()/2
+	return size > s.snapBytes.Load()
 }
 
 func (s *Store) drawThresholds() {

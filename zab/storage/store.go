@@ -48,7 +48,7 @@ type Config struct {
 	PreallocBytes int64
 
 	// SnapCount is after how many transactions a snapshot is due. While the newest
-	// snapshot is large and the log behind it is not half of its size, up to ten
+	// snapshot is large and the log behind it is not as long, up to ten
 	// times as many: writing the tree again would cost more than reading the log.
 	// Default 100000. zoo.cfg: snapCount.
 	SnapCount int64
