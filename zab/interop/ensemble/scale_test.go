@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -206,6 +207,7 @@ func TestEmptyDiskRejoins(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(alone.Dir, "data", "version-2"), os.DirFS(filepath.Join(lost.Data(), "version-2"))); err != nil {
 		t.Fatal(err)
 	}
+	syscall.Sync() // what was copied is not to be on its way to the disk any more
 	p := startProber(t, 5*time.Millisecond, stay...)
 	time.Sleep(10 * time.Second)
 	before := p.between(time.Second, p.now())
