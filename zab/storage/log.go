@@ -421,9 +421,10 @@ func (g *grower) run(off *atomic.Int64) error {
 			return nil
 		}
 		f := g.f
-		_, werr := f.WriteAt(zeros, end)
+		chunk := min(growChunk, g.max+(block-g.max%block)%block)
+		_, werr := f.WriteAt(zeros[:chunk], end)
 		if werr == nil {
-			g.end.Store(end + growChunk)
+			g.end.Store(end + chunk)
 		}
 		g.mu.Unlock()
 		if werr != nil {
