@@ -83,6 +83,7 @@ type elector struct {
 	out  ballot // its leader, of whatever round (outofelection)
 	last ballot // the latest
 
+	looked Millis // when it was last heard to be LOOKING
 	// gone: it was heard to look for another leader since this server leads.
 	gone bool
 	// down: its connection has ended. A vote that it may have sent is not awaited.
@@ -201,6 +202,13 @@ func (e *election) leaderGone() bool {
 	return v != nil && v.gone
 }
 
+// leaderLooked reports whether the leader that this server has decided for was heard
+// to be LOOKING, for itself or anybody, at a time or after it.
+func (e *election) leaderLooked(since Millis) bool {
+	v := e.elector(e.vote.Leader)
+	return v != nil && v.last.heard && v.last.state == Looking && v.looked >= since
+}
+
 // ballots returns what is known of every voter, this server included, by id.
 func (e *election) ballots() []Ballot {
 	list := make([]Ballot, len(e.electors))
@@ -280,6 +288,9 @@ func (e *election) step(now Millis, n *Notification) {
 		return
 	}
 	v.last, v.down = b, false
+	if b.state == Looking {
+		v.looked = now
+	}
 	if e.role != Looking {
 		e.observe(v, b)
 		if n.State == Looking {

@@ -506,6 +506,9 @@ func (f *learner) tick() {
 	switch {
 	case n.now >= f.heardAt+limit && f.state == dialing:
 		f.unreachable(fmt.Errorf("the leader cannot be reached: %w", ErrTimeout))
+	case f.state == dialing && n.election.leaderLooked(f.heardAt+n.cfg.TickTime):
+		// It hears nobody: it would have noticed long ago that it is elected.
+		f.unreachable(errors.New("the leader that was elected still looks for one"))
 	case n.now >= f.heardAt+limit && f.state == broadcasting:
 		n.look(fmt.Errorf("the leader was silent for %d ms: %w", n.now-f.heardAt, ErrTimeout))
 	case n.now >= f.heardAt+limit:

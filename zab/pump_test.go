@@ -43,6 +43,7 @@ type host struct {
 	names  []string         // of work
 	slow   bool             // work waits for sync
 	broken bool             // truncation fails
+	deaf   bool             // nothing that others send arrives
 
 	tree      []Proposal
 	received  map[LinkID][]Proposal // snapshots that came over a link
@@ -205,7 +206,7 @@ func (w *world) pumpOnce() (busy bool) {
 		for _, to := range slices.Sorted(maps.Keys(h.notes)) {
 			n := h.notes[to]
 			delete(h.notes, to)
-			if o := w.host(to); o.node != nil && !w.apart(h.id, to, "all") {
+			if o := w.host(to); o.node != nil && !o.deaf && !w.apart(h.id, to, "all") {
 				if w.loud {
 					w.logf("%d->%d %v %d %v", h.id, to, n.State, n.Vote.Leader, n.Vote.Zxid)
 				}
@@ -248,7 +249,7 @@ func (w *world) connect(h *host) bool {
 		return false
 	}
 	o := w.host(h.dial)
-	if o.node == nil || o.node.Role() != Leading || w.apart(h.id, o.id, "all") || w.apart(h.id, o.id, "quorum") {
+	if o.node == nil || o.deaf || o.node.Role() != Leading || w.apart(h.id, o.id, "all") || w.apart(h.id, o.id, "quorum") {
 		return false
 	}
 	w.links += 2

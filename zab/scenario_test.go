@@ -184,8 +184,13 @@ func (w *world) command(f []string) error {
 				w.sever(x)
 			}
 		}
+	case "deaf":
+		first().deaf = true
 	case "heal":
 		clear(w.cut)
+		for _, h := range w.hosts {
+			h.deaf = false
+		}
 	case "slow":
 		first().slow = true
 	case "fast":
