@@ -113,8 +113,8 @@ func (w *fileWriter) finish(failed error) (size int64, err error) {
 type fileReader struct {
 	f, direct File // as in fileWriter
 	size, off int64
-	buf       []byte // of all that has been read, what nobody took
-	mem       []byte // behind buf
+	mem       []byte // one step of flushEvery bytes, aligned
+	buf       []byte // of mem, what was read and not taken yet; off is behind it
 	polite    bool   // as in fileWriter
 }
 

@@ -117,7 +117,7 @@ func (s *Store) batchBlocks() []byte {
 	if s.cfg.PreallocBytes <= 0 {
 		return s.batch
 	}
-	padded := s.batch[:n+(block-n%block)%block]
+	padded := s.batch[:wholeBlocks(int64(n))]
 	clear(padded[n:])
 	return padded
 }
@@ -143,6 +143,9 @@ func withRoom(b []byte, n int) []byte {
 	}
 	return append(alignedBytes(max(2*cap(b), len(b)+n)), b...)
 }
+
+// wholeBlocks returns how many bytes the blocks have that hold n bytes.
+func wholeBlocks(n int64) int64 { return (n + block - 1) &^ (block - 1) }
 
 // alignedBytes allocates memory that direct writes accept.
 func alignedBytes(size int) []byte {
@@ -174,7 +177,7 @@ func (s *Store) createLog(zxid zab.Zxid) (err error) {
 	size := int64(headerSize)
 	if s.cfg.PreallocBytes > 0 {
 		size = min(firstPrealloc, s.cfg.PreallocBytes)
-		size = max(size+(block-size%block)%block, int64(len(s.batchBlocks())))
+		size = max(wholeBlocks(size), int64(len(s.batchBlocks())))
 	}
 	for at := int64(headerSize); at < size && err == nil; at += growChunk {
 		_, err = f.WriteAt(zeros[:min(growChunk, size-at)], at)
@@ -421,7 +424,7 @@ func (g *grower) run(off *atomic.Int64) error {
 			return nil
 		}
 		f := g.f
-		chunk := min(growChunk, g.max+(block-g.max%block)%block)
+		chunk := min(growChunk, wholeBlocks(g.max))
 		_, werr := f.WriteAt(zeros[:chunk], end)
 		if werr == nil {
 			g.end.Store(end + chunk)
