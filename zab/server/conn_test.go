@@ -2,6 +2,8 @@ package server
 
 import (
 	"io"
+	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -124,4 +126,26 @@ func TestExpiringSessionCannotBeTakenUp(t *testing.T) {
 		old.wantClosed() // once it is durable
 		wantEmpty(t, s)
 	})
+}
+
+// TestEndOfStreamBehindARequest has the last request and the end of the stream
+// come together while the server is at the request before: the poller tells of
+// them once.
+func TestEndOfStreamBehindARequest(t *testing.T) {
+	s, _ := start(t, t.TempDir(), func(cfg *Config) { cfg.StallTimeout = 100 * time.Millisecond })
+	c := dialRaw(t, s)
+	c.open()
+	had := s.stats.BytesIn.Load()
+	s.treeMu.Lock()
+	c.send(getReq(1, "/"))
+	for s.stats.BytesIn.Load() == had {
+		runtime.Gosched()
+	}
+	c.send(getReq(2, "/"))
+	if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	s.treeMu.Unlock()
+	c.wantOK(1, 2)
+	c.wantClosed()
 }

@@ -372,7 +372,8 @@ func (s *Server) forget(c *conn) {
 	s.serving.Done()
 }
 
-// sweep closes connections whose client does not read.
+// sweep closes connections whose client does not read, or has ended its side
+// unnoticed.
 func (s *Server) sweep(ctx context.Context) error {
 	tick := time.NewTicker(min(time.Second, s.cfg.StallTimeout/4))
 	defer tick.Stop()
@@ -382,17 +383,25 @@ func (s *Server) sweep(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		var stalled []*conn
+		var stalled, unsure []*conn
 		now := s.nanos()
 		s.connMu.Lock()
 		for c := range s.conns {
 			if at := c.writingSince.Load(); at != 0 && now-at > int64(s.cfg.StallTimeout) {
 				stalled = append(stalled, c)
 			}
+			if c.unsure.Swap(false) {
+				unsure = append(unsure, c)
+			}
 		}
 		s.connMu.Unlock()
 		for _, c := range stalled {
 			c.killSlow(writeChunk)
+		}
+		for _, c := range unsure {
+			if c.hasEnded() {
+				c.kill()
+			}
 		}
 	}
 }
