@@ -62,6 +62,7 @@ func (p Program) run(cmd *cobra.Command, cfg config.Config) error {
 	if p.Run == nil {
 		return errors.New("this build has no agent")
 	}
+	calmThreads()
 	return p.Run(cmd.Context(), cfg, cmd.OutOrStdout())
 }
 

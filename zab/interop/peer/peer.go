@@ -38,6 +38,7 @@ func Main(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "paddock")
 	build := exec.Command("go", "build", "-o", binary, "github.com/paddockio/paddock")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // static, as it is shipped
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 1

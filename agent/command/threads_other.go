@@ -1,0 +1,6 @@
+//go:build !linux
+
+package command
+
+// calmThreads is for Linux only.
+func calmThreads() {}
