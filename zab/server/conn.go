@@ -177,6 +177,7 @@ func (c *conn) serveSocket() error {
 	waitErr := c.raw.Read(func(fd uintptr) (done bool) {
 		c.unsure.Store(false)
 		for err == nil {
+			now := c.srv.nanos()
 			if !c.full {
 				n, readErr := readOnce(fd, c.space())
 				if readErr == syscall.EAGAIN {
@@ -184,9 +185,9 @@ func (c *conn) serveSocket() error {
 					return false
 				}
 				short = n < len(c.in)-c.end
-				err = c.filled(n, readErr)
+				err = c.filled(n, readErr, now)
 			}
-			if err = c.handle(err); err == nil && short && c.start == c.end && !c.full {
+			if err = c.handle(err, now); err == nil && short && c.start == c.end && !c.full {
 				c.rest()
 				c.unsure.Store(true)
 				return false
@@ -202,9 +203,9 @@ func (c *conn) servePipe() (err error) {
 	for err == nil {
 		if !c.full {
 			n, readErr := c.nc.Read(c.space())
-			err = c.filled(n, readErr)
+			err = c.filled(n, readErr, c.srv.nanos())
 		}
-		err = c.handle(err)
+		err = c.handle(err, c.srv.nanos())
 		if !c.full && c.start == c.end && len(c.in) > readSize {
 			c.rest()
 		}
@@ -214,9 +215,9 @@ func (c *conn) servePipe() (err error) {
 
 // handle does what there is to do after a read, which ended with err, and waits
 // until more may be read. It returns why the connection ends.
-func (c *conn) handle(err error) error {
+func (c *conn) handle(err error, now int64) error {
 	if err == nil {
-		err = c.process(c.srv.nanos())
+		err = c.process(now)
 	}
 	c.submit()
 	c.away.Store(true)
@@ -312,14 +313,14 @@ func (c *conn) rest() {
 }
 
 // filled takes the result of a read to space.
-func (c *conn) filled(n int, err error) error {
+func (c *conn) filled(n int, err error, now int64) error {
 	if n <= 0 {
 		return cmp.Or(err, io.EOF)
 	}
 	c.end += n
 	c.srv.stats.BytesIn.Add(int64(n))
 	if c.sess != nil {
-		c.sess.heard.Store(c.srv.nanos())
+		c.sess.heard.Store(now)
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (c *conn) flushLocked() {
 		if waiting {
 			c.gotRoom()
 		}
-		err := c.writeAll(buf)
+		err := c.writeAll(c.writeNow(buf))
 		c.srv.stats.BytesOut.Add(int64(len(buf)))
 		c.srv.stats.Sent.Add(packets)
 		putOut(buf)
@@ -126,10 +126,7 @@ func (c *conn) tryFlush() {
 	buf, packets := c.out, c.unsent
 	c.out, c.unsent = nil, 0
 	c.mu.Unlock()
-	c.toWrite = buf
-	_ = c.raw.Write(c.onWritable) // what failed is left, and fails again below
-	rest := c.toWrite
-	c.toWrite = nil
+	rest := c.writeNow(buf)
 	c.srv.stats.BytesOut.Add(int64(len(buf)))
 	c.srv.stats.Sent.Add(packets)
 	c.mu.Lock()
@@ -150,6 +147,18 @@ func (c *conn) tryFlush() {
 	}()
 }
 
+// writeNow writes what the socket takes at once and returns the rest; of what fails
+// that is everything, and it will fail again.
+func (c *conn) writeNow(b []byte) (rest []byte) {
+	if c.raw == nil {
+		return b
+	}
+	c.toWrite = b
+	_ = c.raw.Write(c.onWritable)
+	rest, c.toWrite = c.toWrite, nil
+	return rest
+}
+
 // writeRaw writes once what it can of toWrite.
 func (c *conn) writeRaw(fd uintptr) bool {
 	if n, err := syscall.Write(int(fd), c.toWrite); err == nil {
@@ -162,7 +171,11 @@ func (c *conn) writeRaw(fd uintptr) bool {
 // timeout of its session.
 const writeChunk = 64 << 10
 
+// writeAll waits until the client takes b.
 func (c *conn) writeAll(b []byte) (err error) {
+	if len(b) == 0 {
+		return nil
+	}
 	for len(b) > 0 && err == nil {
 		n := min(len(b), writeChunk)
 		c.writingSince.Store(c.srv.nanos())
