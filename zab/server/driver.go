@@ -16,18 +16,11 @@ import (
 func (s *Server) drive(ctx context.Context) error {
 	defer close(s.driven)
 	defer close(s.diskIn)
-	tick := time.NewTicker(max(time.Millisecond, s.cfg.TickTime/4))
+	tick := time.NewTicker(s.tick())
 	defer tick.Stop()
-	containers := time.NewTicker(s.cfg.ContainerInterval)
-	defer containers.Stop()
-	var purge <-chan time.Time
-	if s.cfg.PurgeInterval > 0 {
-		t := time.NewTicker(s.cfg.PurgeInterval)
-		defer t.Stop()
-		purge = t.C
-	}
 	s.lastLoop, s.lastWall = s.nanos(), time.Now().UnixNano()
-	alarm := time.NewTimer(0) // of the node
+	s.expireAt, s.purgeAt = s.lastLoop+int64(s.cfg.ContainerInterval), s.lastLoop+int64(s.cfg.PurgeInterval)
+	alarm := time.AfterFunc(0, s.wakeUp) // of the node
 	defer alarm.Stop()
 	if s.member != nil {
 		defer s.member.end()
@@ -37,6 +30,12 @@ func (s *Server) drive(ctx context.Context) error {
 	err := s.take()
 	for err == nil {
 		s.arm(alarm)
+		// Each timer here would be started and stopped in every round, so what is
+		// rare shares one.
+		var patience <-chan time.Time
+		if s.impatient {
+			patience = s.patience.C
+		}
 		select {
 		case <-ctx.Done():
 			return s.drain()
@@ -44,34 +43,12 @@ func (s *Server) drive(ctx context.Context) error {
 			err = s.take()
 		case d := <-s.diskOut:
 			err = s.written(d)
-		case <-alarm.C:
-			s.alarmAt = 0
-			err = s.take()
 		case <-tick.C:
-			s.noticePause()
-			s.expireSessions()
-			if s.member != nil {
-				s.member.publish()
-			}
-			if err = s.store.Err(); err == nil { // what it noticed beside the syncs
-				err = s.take()
-			}
-		case <-containers.C:
-			s.expireZnodes()
-			err = s.take()
+			err = s.ticked()
 		case done := <-s.frozen:
 			s.thawed(done)
-		case <-purge:
-			if !s.purging.Swap(true) {
-				s.background.Go(func() {
-					defer s.purging.Store(false)
-					s.purge()
-				})
-			}
-		case <-s.patience.C:
-			if s.impatient {
-				s.sendAway()
-			}
+		case <-patience:
+			s.sendAway()
 		case do := <-s.control:
 			do()
 		}
@@ -79,14 +56,51 @@ func (s *Server) drive(ctx context.Context) error {
 	return err
 }
 
-// arm sets the timer to when the node must be told the time again.
+// tick is how often the driver looks for what is due.
+func (s *Server) tick() time.Duration {
+	return max(time.Millisecond, min(s.cfg.TickTime/4, s.cfg.ContainerInterval))
+}
+
+// ticked does what is due.
+func (s *Server) ticked() error {
+	s.noticePause()
+	s.expireSessions()
+	if s.member != nil {
+		s.member.publish()
+	}
+	if s.isDue(&s.expireAt, s.cfg.ContainerInterval) {
+		s.expireZnodes()
+	}
+	if s.cfg.PurgeInterval > 0 && s.isDue(&s.purgeAt, s.cfg.PurgeInterval) && !s.purging.Swap(true) {
+		s.background.Go(func() {
+			defer s.purging.Store(false)
+			s.purge()
+		})
+	}
+	if err := s.store.Err(); err != nil { // what it noticed beside the syncs
+		return err
+	}
+	return s.take()
+}
+
+// isDue reports whether it is at, give or take half a tick, and sets it to the next
+// time then.
+func (s *Server) isDue(at *int64, every time.Duration) bool {
+	if s.lastLoop < *at-int64(s.tick()/2) {
+		return false
+	}
+	*at = s.lastLoop + int64(every)
+	return true
+}
+
+// arm sets the timer to when the node must be told the time again; take tells it.
 func (s *Server) arm(alarm *time.Timer) {
 	if s.member == nil {
 		return
 	}
-	if at := s.node.Deadline(); at != s.alarmAt {
+	if at, now := s.node.Deadline(), s.millis(); at != s.alarmAt || at <= now {
 		s.alarmAt = at
-		alarm.Reset(time.Duration(at-s.millis()) * time.Millisecond)
+		alarm.Reset(time.Duration(at-now) * time.Millisecond)
 	}
 }
 

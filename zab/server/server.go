@@ -92,8 +92,10 @@ type Server struct {
 	decoder     storage.TxnDecoder // of those that were not prepared here
 	dirty       []*conn            // have output since the last flush
 	impatient   bool               // patience is running
-	lastLoop    int64              // nanos
+	lastLoop    int64              // nanos, at the last tick
 	lastWall    int64              // nanos since 1970, at lastLoop
+	expireAt    int64              // nanos: when containers are looked at again
+	purgeAt     int64              // nanos
 	differsAt   zab.Zxid           // of a transaction after which the tree had another digest; to be logged
 	applyAt     int64              // nanos: when the present batch is applied
 
