@@ -19,7 +19,8 @@ const timerSlack = time.Millisecond
 // and three at least: the log and a snapshot may be written at a time, and with no P
 // left nobody else would run meanwhile.
 //
-// Who sets GOMAXPROCS decides about all of this.
+// Who sets GOMAXPROCS decides about all of this. A limit of CPU that is changed
+// while the process runs is not followed any more.
 func calmThreads() {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return

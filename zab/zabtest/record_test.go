@@ -25,6 +25,7 @@ const ourBugs = `
 | B-22, B-23, B-24 | what recovery does with missing, empty and torn files: the tests of zab/storage change every byte and go through every outcome of a crash |
 | B-26 | nothing but Apply changes a tree (S16 compares it after each transaction); "a closed session leaves ephemeral znodes" is such a difference |
 | B-28 | a failed write ends the process; a driver that goes on is what zab/server's tests are for, the driver here is another one |
+| a leader that hears nobody | passing it over saves up to initLimit, which the bounds of L1 leave room for: the scenario deaf.txt of zab is its test |
 | L8, L9, L10 | have no mistake of their own: one that starves a server, or keeps one from starting, breaks L1, L3 or S15 first |
 
 ## Bugs that it has found in our code
